@@ -1,0 +1,61 @@
+"""Markov moves that leave exp(-u) invariant: the ``Kernel`` contract."""
+
+import abc
+from typing import NamedTuple
+
+import equinox as eqx
+from jaxtyping import Array, Key, PyTree, Scalar
+
+from heatbath.state import LogDensity
+
+
+class KernelInfo(NamedTuple):
+    """What one step did; may be dropped. All scalars.
+
+    acceptance:   probability with which the move was (or would have been) accepted, in [0, 1].
+    accepted:     whether it was.
+    finite:       False when the proposed energy was not finite (such a move is rejected and counted).
+    evaluations:  energy (and gradient) evaluations used.
+    """
+
+    acceptance: Scalar
+    accepted: Scalar
+    finite: Scalar
+    evaluations: Scalar
+
+
+class Kernel(eqx.Module):
+    """A transition that leaves exp(-u) invariant.
+
+    ``init(key, x, u) -> state`` prepares what must be carried (position, cached energy and gradient, momenta);
+    ``step(key, state, u) -> (state, info)`` moves once. Every state has the fields ``position`` and ``reduced_energy``.
+    Where the target law is met only up to a step-size error, ``exact`` is False and ``bias`` says why.
+    After an exchange of temperatures, call ``init`` again with the new u.
+    """
+
+    @property
+    def exact(self) -> bool:
+        """Whether exp(-u) is exactly invariant."""
+        return True
+
+    @property
+    def bias(self) -> str | None:
+        """For inexact kernels, one sentence on what is biased and how the bias shrinks."""
+        return None
+
+    @property
+    def step_size(self) -> Array | float | None:
+        """The parameter that warm-up adapts, or None."""
+        return None
+
+    def with_step_size(self, step_size: Array | float) -> "Kernel":
+        """The same kernel with another step size."""
+        return self
+
+    @abc.abstractmethod
+    def init(self, key: Key[Array, ""], x: PyTree, u: LogDensity) -> PyTree:
+        """The state of a chain at ``x``."""
+
+    @abc.abstractmethod
+    def step(self, key: Key[Array, ""], state: PyTree, u: LogDensity) -> tuple[PyTree, KernelInfo]:
+        """One move."""

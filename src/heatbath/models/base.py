@@ -1,0 +1,23 @@
+"""Learned or closed-form distributions whose density can be evaluated."""
+
+import abc
+
+import equinox as eqx
+from jaxtyping import Array, Key, PyTree, Scalar
+
+
+class Distribution(eqx.Module):
+    """A normalised density one can draw from. Methods act on one configuration; batch with ``jax.vmap``."""
+
+    @abc.abstractmethod
+    def sample(self, key: Key[Array, ""]) -> PyTree:
+        """One draw."""
+
+    @abc.abstractmethod
+    def log_prob(self, x: PyTree) -> Scalar:
+        """Normalised log density of ``x``."""
+
+    def sample_and_log_prob(self, key: Key[Array, ""]) -> tuple[PyTree, Scalar]:
+        """One draw and its log density; override where both are cheaper together."""
+        x = self.sample(key)
+        return x, self.log_prob(x)
