@@ -32,10 +32,10 @@ class Ensemble(eqx.Module):
     """
 
     samples: PyTree
-    log_weights: Float[Array, "..."]
+    log_weights: Float[Array | np.ndarray, "..."]
     state: ThermoState
-    energies: Float[Array, "..."] | None = None
-    ancestors: Int[Array, "..."] | None = None
+    energies: Float[Array | np.ndarray, "..."] | None = None
+    ancestors: Int[Array | np.ndarray, "..."] | None = None
     axes: tuple[str, ...] = eqx.field(static=True, default=("draw",))
     absolute: bool = eqx.field(static=True, default=False)
     bias: str | None = eqx.field(static=True, default=None)
@@ -72,7 +72,9 @@ class Ensemble(eqx.Module):
         log_weights = np.asarray(self.log_weights, dtype=np.float64)
         if np.isnan(log_weights).any() or np.isposinf(log_weights).any():
             bad = int(np.isnan(log_weights).sum() + np.isposinf(log_weights).sum())
-            raise NonFiniteError(f"{bad} of {self.size} weights are NaN or infinite; the energies of those draws overflowed")
+            raise NonFiniteError(
+                f"{bad} of {self.size} weights are NaN or infinite; the energies of those draws overflowed"
+            )
         top = log_weights.max()
         if np.isneginf(top):
             raise NonFiniteError("every weight is zero: no draw has a finite energy in this state")
@@ -138,8 +140,8 @@ class Ensemble(eqx.Module):
             if values.shape[0] < 2:
                 blocks = max(2, int(np.sqrt(values.shape[1])))
                 keep = values.shape[1] // blocks * blocks
-                blocks_w = weights[0, :keep].reshape((blocks, -1) + weights.shape[2:])
-                blocks_v = values[0, :keep].reshape((blocks, -1) + values.shape[2:])
+                blocks_w = weights[0, :keep].reshape((blocks, -1, *weights.shape[2:]))
+                blocks_v = values[0, :keep].reshape((blocks, -1, *values.shape[2:]))
                 method, converged = "batch means of one chain", False
                 notes += ("one chain cannot show that it is converged; run at least four",)
             variance = _jackknife_variance(blocks_w, blocks_v)
@@ -200,7 +202,7 @@ def _map_chunks(function, samples, chunk):
     return eqx.filter_jit(lambda xs: jax.lax.map(function, xs, batch_size=chunk))(samples)
 
 
-def _jackknife_variance(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _jackknife_variance(weights: np.ndarray, values: np.ndarray):
     """Variance of sum(w v)/sum(w) by leaving out one block (axis 0) at a time."""
     numerator = np.sum(weights * values, axis=1)
     denominator = np.broadcast_to(np.sum(weights, axis=1), numerator.shape)
@@ -210,10 +212,10 @@ def _jackknife_variance(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     return (count - 1) / count * np.sum((left_out - left_out.mean(0)) ** 2, axis=0)
 
 
-def _family_variance(weights: np.ndarray, values: np.ndarray, families, centre) -> np.ndarray:
+def _family_variance(weights: np.ndarray, values: np.ndarray, families, centre):
     """Variance of a weighted mean whose draws are independent between families only (Chan & Lai 2013; Lee & Whiteley 2018)."""
     families = np.asarray(families).reshape(-1)
     members = weights * (values - centre)
-    totals = np.zeros((int(families.max()) + 1,) + members.shape[1:])
+    totals = np.zeros((int(families.max()) + 1, *members.shape[1:]))
     np.add.at(totals, families, members)
     return np.sum(totals**2, axis=0)

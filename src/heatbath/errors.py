@@ -76,7 +76,9 @@ class MissingExtraError(HeatbathError, ImportError):
     """A feature needs an optional package. Install the extra named in the message."""
 
     def __init__(self, package: str, extra: str, feature: str):
-        super().__init__(f"{feature} needs the package '{package}', which is not installed. Run: pip install 'heatbath[{extra}]'")
+        super().__init__(
+            f"{feature} needs the package '{package}', which is not installed. Run: pip install 'heatbath[{extra}]'"
+        )
 
 
 class RunDirectoryError(HeatbathError):

@@ -47,7 +47,7 @@ class ThermoState(eqx.Module):
         return temperature_from_beta(float(self.beta), unit)
 
 
-def at_temperature(target, temperature: str | float) -> ThermoState:
+def at_temperature(target, temperature: str | int | float) -> ThermoState:
     """The state of ``target`` at a temperature: ``"300 K"`` for molecules, kT as a number for reduced targets."""
     return ThermoState(beta_from_temperature(temperature, target.unit))
 

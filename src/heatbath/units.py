@@ -26,7 +26,7 @@ _DIMENSIONS = {
 _QUANTITY = re.compile(r"^\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*$")
 
 
-def parse_quantity(text: str | float, dimension: str) -> float:
+def parse_quantity(text: str | int | float, dimension: str) -> float:
     """Read ``"300 K"``, ``"1 fs"``, ``"5 min"`` into internal units (a bare number is taken to be in internal units already).
 
     ``dimension`` is one of temperature (K), time (ps), duration (s), length (nm), energy (kJ/mol), rate (1/ps).
@@ -46,7 +46,7 @@ def parse_quantity(text: str | float, dimension: str) -> float:
     return value * units[unit]
 
 
-def beta_from_temperature(temperature: str | float, energy_unit: str) -> float:
+def beta_from_temperature(temperature: str | int | float, energy_unit: str) -> float:
     """The inverse temperature, in the inverse of ``energy_unit``.
 
     For physical units the temperature is in kelvin (``"300 K"`` or ``300``); for reduced targets (unit ``"1"``) it is kT as a
