@@ -1,0 +1,1 @@
+"""heatbath.targets.molecules"""
