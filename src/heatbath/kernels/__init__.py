@@ -1,1 +1,21 @@
-"""heatbath.kernels"""
+"""Markov moves that leave exp(-u) invariant, or say what they bias. ``init`` starts a chain, ``step`` moves it once."""
+
+from heatbath.kernels.base import Kernel, KernelInfo
+from heatbath.kernels.combinators import Compose, MixtureKernel, Repeat
+from heatbath.kernels.gibbs import Gibbs
+from heatbath.kernels.hmc import HMC, MALA
+from heatbath.kernels.langevin import Langevin
+from heatbath.kernels.metropolis import RandomWalk
+
+__all__ = [
+    "HMC",
+    "MALA",
+    "Compose",
+    "Gibbs",
+    "Kernel",
+    "KernelInfo",
+    "Langevin",
+    "MixtureKernel",
+    "RandomWalk",
+    "Repeat",
+]

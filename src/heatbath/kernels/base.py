@@ -1,6 +1,7 @@
 """Markov moves that leave exp(-u) invariant: the ``Kernel`` contract."""
 
 import abc
+import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
@@ -15,7 +16,7 @@ class KernelInfo(NamedTuple):
     acceptance:   probability with which the move was (or would have been) accepted, in [0, 1].
     accepted:     whether it was.
     finite:       False when the proposed energy was not finite (such a move is rejected and counted).
-    evaluations:  energy (and gradient) evaluations used.
+    evaluations:  energy (and gradient) evaluations used; ``init`` uses one more.
     """
 
     acceptance: Scalar
@@ -31,7 +32,11 @@ class Kernel(eqx.Module):
     ``step(key, state, u) -> (state, info)`` moves once. Every state has the fields ``position`` and ``reduced_energy``.
     Where the target law is met only up to a step-size error, ``exact`` is False and ``bias`` says why.
     After an exchange of temperatures, call ``init`` again with the new u.
+
+    ``step_size`` is the parameter that warm-up adapts: a field, or a property that gives None where there is none.
     """
+
+    step_size: eqx.AbstractVar[Array | float | None]
 
     @property
     def exact(self) -> bool:
@@ -44,13 +49,13 @@ class Kernel(eqx.Module):
         return None
 
     @property
-    def step_size(self) -> Array | float | None:
-        """The parameter that warm-up adapts, or None."""
+    def target_acceptance(self) -> float | None:
+        """The mean acceptance to which warm-up brings ``step_size``; None when the step is not to be adapted."""
         return None
 
     def with_step_size(self, step_size: Array | float) -> "Kernel":
-        """The same kernel with another step size."""
-        return self
+        """The same kernel with another step size (itself, when it has none)."""
+        return self if self.step_size is None else dataclasses.replace(self, step_size=step_size)
 
     @abc.abstractmethod
     def init(self, key: Key[Array, ""], x: PyTree, u: LogDensity) -> PyTree:
