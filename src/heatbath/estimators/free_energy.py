@@ -284,7 +284,9 @@ def _verdict(connection: np.ndarray, n: np.ndarray, residual: float, threshold: 
         block = connection[np.ix_(first, others)]
         i, j = np.unravel_index(int(np.argmax(block)), block.shape)
         left, right = sorted((int(first[i]), int(others[j])))
-        cure = "add a state between them" if n[left] > 0 and n[right] > 0 else "draw from it or from a state close to it"
+        cure = (
+            "add a state between them" if n[left] > 0 and n[right] > 0 else "draw from it or from a state close to it"
+        )
         notes.append(f"states {left} and {right} do not overlap ({block[i, j]:.2g} < {threshold:g}): {cure}")
         partner = next(index for index, piece in enumerate(pieces) if int(others[j]) in piece)
         pieces = [np.concatenate([first, pieces[partner]])] + [
