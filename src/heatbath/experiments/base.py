@@ -1,0 +1,44 @@
+"""What an experiment is: a typed configuration and three functions, found by name without importing JAX.
+
+An experiment is a module. Importing it must be cheap (no JAX), because its configuration is checked first. It offers
+
+``Config``                      the configuration, a tree of frozen dataclasses
+``PRESETS``                     name -> values laid over the defaults
+``check(config)``               refuses what can be refused without computing anything
+``prepare(config, base)``       builds target, state and sampler: a ``Prepared``
+``finish(prepared, run, ...)``  turns the draws of a run directory into results and a report
+"""
+
+import dataclasses
+import importlib
+from typing import Any
+
+from heatbath.errors import UsageError, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentEntry:
+    """One line of the table of experiments."""
+
+    name: str
+    module: str
+    summary: str
+
+
+EXPERIMENTS = {
+    entry.name: entry
+    for entry in (
+        ExperimentEntry(
+            "sample",
+            "heatbath.experiments.sample",
+            "equilibrium samples of a molecule or model system at one temperature, with free energies and a report",
+        ),
+    )
+}
+
+
+def experiment(name: str) -> Any:
+    """The module of the experiment called ``name``. Raises ``UsageError`` when there is none."""
+    if name not in EXPERIMENTS:
+        raise UsageError(f"unknown experiment {name!r}. {nearest(name, EXPERIMENTS)}")
+    return importlib.import_module(EXPERIMENTS[name].module)
