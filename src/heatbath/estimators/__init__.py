@@ -25,7 +25,24 @@ _NAMES = {
     "energy_overlap": "overlap",
 }
 
-__all__ = list(_NAMES)
+__all__ = [
+    "MBARResult",
+    "Surface",
+    "autocorrelation_time",
+    "bar",
+    "effective_sample_size",
+    "energy_overlap",
+    "exponential_averaging",
+    "free_energy_difference",
+    "free_energy_surface",
+    "kish_ess",
+    "mbar",
+    "pareto_k",
+    "pareto_smoothed_log_weights",
+    "populations",
+    "split_rhat",
+    "thermodynamic_integration",
+]
 
 if TYPE_CHECKING:
     from heatbath.estimators.autocorrelation import autocorrelation_time, effective_sample_size, split_rhat

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING
 _MODULES = ("base", "clusters", "lattice", "mixtures", "molecules", "quadrature", "registry", "toy")
 _NAMES = {"Target": "base", "Observable": "base"}
 
-__all__ = [*_NAMES, *_MODULES]
+__all__ = [
+    "Observable",
+    "Target",
+    "base",
+    "clusters",
+    "lattice",
+    "mixtures",
+    "molecules",
+    "quadrature",
+    "registry",
+    "toy",
+]
 
 if TYPE_CHECKING:
     from heatbath.targets import base, clusters, lattice, mixtures, molecules, quadrature, registry, toy

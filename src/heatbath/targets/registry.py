@@ -31,7 +31,7 @@ class Entry:
     factory: str
     description: str
     temperature: float | str = 1.0
-    parameters: Mapping[str, Any] = MappingProxyType({})
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     arguments: tuple[Any, ...] = ()
     kind: str = "continuous"
 

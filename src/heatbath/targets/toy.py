@@ -148,11 +148,11 @@ class HarmonicOscillators(Target):
 
 
 class Funnel(Target):
-    """Neal's funnel: v ~ N(0, s^2), x_i ~ N(0, e^v); the width of x varies by orders of magnitude (Neal 2003, Ann. Stat. 31, 705).
+    """Neal's funnel, whose width varies by orders of magnitude: v ~ N(0, s^2), x_i ~ N(0, e^v).
 
-    U(v, x) = v^2 / (2 s^2) + (d - 1) v / 2 + e^-v sum_i x_i^2 / 2 with v the first coordinate and s = 3. At beta, v is normal with
-    mean s^2 (d - 1)(1 - beta) / (2 beta) and variance s^2 / beta, and x_i ~ N(0, e^v / beta): ``log_z`` and ``sample`` are exact at
-    every beta > 0; ``mean`` by quadrature for d = 2.
+    U(v, x) = v^2 / (2 s^2) + (d - 1) v / 2 + e^-v sum_i x_i^2 / 2 with v the first coordinate and s = 3 (Neal 2003,
+    Ann. Stat. 31, 705). At beta, v is normal with mean s^2 (d - 1)(1 - beta) / (2 beta) and variance s^2 / beta, and
+    x_i ~ N(0, e^v / beta): ``log_z`` and ``sample`` are exact at every beta > 0; ``mean`` by quadrature for d = 2.
     """
 
     space: Euclidean
@@ -309,9 +309,9 @@ class DoubleWell(Target):
 class ManyWell(Target):
     """A product of asymmetric double wells and harmonic coordinates: 2^wells modes with exact answers at every temperature.
 
-    U(x) = sum_{i <= wells} [b ((x_i / s)^2 - 1)^2 + t x_i] + sum_{i > wells} x_i^2 / 2. With the defaults it is the 32-dimensional
-    benchmark of annealed-flow papers (x^4 - 6 x^2 - x / 2 + 9 per well). Truths: ``log_z`` and ``sample`` at every beta > 0 in any
-    dimension, ``marginal_mean`` of functions of one well's coordinate, ``mean`` by quadrature for one or two dimensions.
+    U(x) = sum_{i <= wells} [b ((x_i / s)^2 - 1)^2 + t x_i] + sum_{i > wells} x_i^2 / 2. The defaults give x^4 - 6 x^2 - x / 2 + 9
+    per well, a common benchmark of learned samplers in 32 dimensions. Truths: ``log_z`` and ``sample`` at every beta > 0 in
+    any dimension, ``marginal_mean`` of functions of one well's coordinate, ``mean`` by quadrature in one or two dimensions.
     """
 
     space: Euclidean
