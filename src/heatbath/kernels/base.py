@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 from jaxtyping import Array, Key, PyTree, Scalar
@@ -33,10 +33,11 @@ class Kernel(eqx.Module):
     Where the target law is met only up to a step-size error, ``exact`` is False and ``bias`` says why.
     After an exchange of temperatures, call ``init`` again with the new u.
 
-    ``step_size`` is the parameter that warm-up adapts: a field, or a property that gives None where there is none.
+    ``step_size`` is the parameter that warm-up adapts; kernels that have one declare it as a field
+    (``step_size: ... = eqx.field()``, so that it does not inherit the None), the others leave it None.
     """
 
-    step_size: eqx.AbstractVar[Array | float | None]
+    step_size: ClassVar[Any] = None
 
     @property
     def exact(self) -> bool:

@@ -80,10 +80,6 @@ class Compose(Kernel):
     def bias(self) -> str | None:
         return _joined_bias(self.kernels)
 
-    @property
-    def step_size(self) -> None:
-        return None
-
     def init(self, key: Key[Array, ""], x: PyTree, u: LogDensity) -> PointState:
         return PointState(x, u(x))
 
@@ -126,10 +122,6 @@ class MixtureKernel(Kernel):
     @property
     def bias(self) -> str | None:
         return _joined_bias(self.kernels)
-
-    @property
-    def step_size(self) -> None:
-        return None
 
     def init(self, key: Key[Array, ""], x: PyTree, u: LogDensity) -> PointState:
         return PointState(x, u(x))

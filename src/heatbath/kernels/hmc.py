@@ -58,7 +58,7 @@ class HMC(Kernel):
     Source: Duane et al., Phys. Lett. B 195, 216 (1987); Neal, arXiv:1206.1901.
     """
 
-    step_size: Float[Array, ""] | float
+    step_size: Float[Array, ""] | float = eqx.field()
     num_steps: int = eqx.field(static=True, default=16)
     masses: PyTree = 1.0
     jitter: float = eqx.field(static=True, default=0.2)
@@ -127,7 +127,7 @@ class MALA(Kernel):
     min(1, exp(u(x) - u(x')) q(x|x')/q(x'|x)). Source: Roberts & Tweedie, Bernoulli 2, 341 (1996).
     """
 
-    step_size: Float[Array, ""] | float
+    step_size: Float[Array, ""] | float = eqx.field()
     masses: PyTree = 1.0
 
     @property

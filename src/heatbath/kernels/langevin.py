@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree, Scalar
@@ -41,7 +42,7 @@ class Langevin(Kernel):
     Source: Leimkuhler & Matthews, Appl. Math. Res. eXpress 2013, 34 (arXiv:1203.5428).
     """
 
-    step_size: Float[Array, ""] | float
+    step_size: Float[Array, ""] | float = eqx.field()
     friction: Float[Array, ""] | float = 1.0
     masses: PyTree = 1.0
 

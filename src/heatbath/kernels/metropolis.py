@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree, Scalar
@@ -40,7 +41,7 @@ class RandomWalk(Kernel):
     Source: Metropolis et al., J. Chem. Phys. 21, 1087 (1953).
     """
 
-    step_size: Float[Array, ""] | float
+    step_size: Float[Array, ""] | float = eqx.field()
     scale: PyTree = 1.0
 
     @property
