@@ -1,0 +1,167 @@
+"""From a table of terms to machine code for this CPU: writes the instructions, optimises and loads them.
+
+The code of one molecule is written for that molecule: the numbers of the force field are constants at fixed addresses,
+and terms that do not occur leave no trace. LLVM comes with llvmlite, the code generator of Numba; no compiler is needed.
+"""
+
+import dataclasses
+import functools
+import threading
+
+import llvmlite.binding as llvm
+import llvmlite.ir as ir
+import numpy as np
+
+from heatbath.targets.molecules.cpu_kernel_block import Block
+from heatbath.targets.molecules.cpu_kernel_bonded import add_angles, add_bonds, add_torsions
+from heatbath.targets.molecules.cpu_kernel_handler import BlockCode, write_handler
+from heatbath.targets.molecules.cpu_kernel_pairs import add_exceptions, add_nonbonded
+from heatbath.targets.molecules.cpu_kernel_solvent import add_solvent_and_nonbonded, scratch_vectors
+from heatbath.targets.molecules.cpu_kernel_vectors import (
+    INT64,
+    PRECISIONS,
+    VOID,
+    Lanes,
+    Precision,
+    Vector,
+    VectorArray,
+)
+from heatbath.targets.molecules.terms import ForceFieldTerms
+
+_ALIGNMENT = 64
+_lock = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """Loaded code: the address of the XLA handler, the widths of its blocks, the workspace of one thread.
+
+    ``alive`` holds what the code needs: the execution engine and the arrays whose addresses it contains.
+    """
+
+    address: int
+    width: int
+    narrow_width: int
+    workspace_bytes: int
+    narrow_workspace_bytes: int
+    alive: tuple
+
+
+@functools.cache
+def host_features() -> frozenset[str]:
+    """Instruction-set extensions of this CPU, as LLVM names them."""
+    return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
+
+
+def widths(precision: Precision, features: frozenset[str]) -> tuple[int, int]:
+    """(wide, narrow) lanes: as many as a register holds, and one 128-bit register for the remainder of a batch."""
+    register = 64 if "avx512vl" in features else 32 if "avx" in features else 16
+    return register // precision.bytes, 16 // precision.bytes
+
+
+@functools.cache
+def _target_machine() -> llvm.TargetMachine:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3, jit=True
+    )
+
+
+def compile_terms(terms: ForceFieldTerms, dtype: str, name: str) -> Program:
+    """The program of one molecule in ``"float32"`` or ``"float64"``."""
+    precision, features = PRECISIONS[dtype], host_features()
+    wide_width, narrow_width = widths(precision, features)
+    constants: list[np.ndarray] = []
+    module = ir.Module(name)
+    with _lock:
+        machine = _target_machine()
+        module.triple, module.data_layout = machine.triple, str(machine.target_data)
+        codes = []
+        for width in (wide_width, narrow_width):
+            codes.append(BlockCode(_write_block(module, terms, precision, width, features, constants), width))
+        write_handler(module, name, terms.n_atoms, precision.bytes, *codes)
+        engine = _load(str(module), machine)
+        address = engine.get_function_address(name)
+    needs = (_workspace_bytes(terms, precision, width) for width in (wide_width, narrow_width))
+    return Program(address, wide_width, narrow_width, *needs, (engine, constants))
+
+
+def _workspace_bytes(terms: ForceFieldTerms, precision: Precision, width: int) -> int:
+    return (6 * terms.n_atoms + scratch_vectors(terms)) * width * precision.bytes + _ALIGNMENT
+
+
+def _load(text: str, machine: llvm.TargetMachine) -> llvm.ExecutionEngine:
+    """Parse, optimise and load. No vectoriser is asked to help: the code is vectors already."""
+    parsed = llvm.parse_assembly(text)
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = options.loop_interleaving = False
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(parsed, passes)
+    engine = llvm.create_mcjit_compiler(parsed, machine)
+    engine.finalize_object()
+    return engine
+
+
+def _write_block(
+    module: ir.Module,
+    terms: ForceFieldTerms,
+    precision: Precision,
+    width: int,
+    features: frozenset[str],
+    constants: list[np.ndarray],
+) -> ir.Function:
+    """``void block(positions, energies, forces, used, workspace)``: addresses; rows beyond ``used`` are not touched."""
+    function = ir.Function(module, ir.FunctionType(VOID, [INT64] * 5), f"block{width}")
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    start = builder.append_basic_block("start")
+    builder.branch(start)
+    builder.position_at_end(start)
+    lanes = Lanes(builder, precision, width, features, constants)
+    positions, energies, forces, used, workspace = function.args
+    n = terms.n_atoms
+    whole = VectorArray(lanes, builder.inttoptr(workspace, lanes.type.as_pointer()))
+    block = Block(lanes, n, whole, whole.from_index(3 * n), whole.from_index(6 * n))
+    _write_transposition(lanes, 3 * n, positions, block.positions, used, inwards=True)
+    block.clear_forces()
+    add_bonds(block, terms)
+    add_angles(block, terms)
+    add_torsions(block, terms)
+    add_exceptions(block, terms)
+    if terms.gb_model is None:
+        add_nonbonded(block, terms)
+    else:
+        add_solvent_and_nonbonded(block, terms)
+    _write_transposition(lanes, 3 * n, forces, block.forces, used, inwards=False)
+    _write_energies(lanes, energies, block.energy.total(), whole, used)
+    builder.ret_void()
+    return function
+
+
+def _write_transposition(
+    lanes: Lanes, length: int, rows: ir.Value, columns: VectorArray, used: ir.Value, *, inwards: bool
+) -> None:
+    """Copy ``used`` rows of ``length`` numbers into lanes, or back; unused lanes repeat the last row."""
+    builder = lanes.builder
+    element = lanes.precision.float
+    outer = builder.inttoptr(rows, element.as_pointer())
+    inner = builder.bitcast(columns.pointer, element.as_pointer())
+    last = builder.sub(used, INT64(1))
+    with lanes.loop(0, lanes.width if inwards else used) as lane:
+        row = builder.select(builder.icmp_signed("<", lane, used), lane, last)
+        origin = builder.mul(row, INT64(length))
+        with lanes.loop(0, length) as index:
+            far = builder.gep(outer, [builder.add(origin, index)], source_etype=element)
+            place = builder.add(builder.mul(index, INT64(lanes.width)), lane)
+            near = builder.gep(inner, [place], source_etype=element)
+            source, sink = (far, near) if inwards else (near, far)
+            builder.store(builder.load(source, typ=element), sink)
+
+
+def _write_energies(lanes: Lanes, energies: ir.Value, total: Vector, spare: VectorArray, used: ir.Value) -> None:
+    """Store the energies of the used lanes, by way of the workspace."""
+    spare.store(0, total)
+    _write_transposition(lanes, 1, energies, spare, used, inwards=False)

@@ -1,0 +1,241 @@
+"""Generalised Born solvent with OBC radii in the CPU kernel, together with the Lennard-Jones and Coulomb terms.
+
+Three passes over all pairs, with a loop over atoms between them (``ForceFieldTerms`` has the formulas):
+
+1. the integrals I_i of both directions and their derivatives D_ij = 2 (dI_ij/dr)/r, which are kept;
+2. with the Born radii known, the energies of the pairs, dE/dB, and everything that pushes at fixed radii (kept);
+3. the chain rule: the force of a pair is what pass 2 kept plus A_i D_ij + A_j D_ji, A = -1/2 dE/dB dB/dI.
+
+Keeping three vectors per pair costs less than computing a logarithm twice. In dI/dr the derivatives through L and U
+cancel wherever L is |r - s| or rho, except inside an atom that engulfs the other (s - r > rho) where the term for it
+is missing: there dI/dr has an additional 1/L^2.
+"""
+
+import llvmlite.ir as ir
+import numpy as np
+
+from heatbath.targets.molecules.cpu_kernel_block import Block, Vector3
+from heatbath.targets.molecules.cpu_kernel_functions import (
+    exponential,
+    hyperbolic_tangent,
+    logarithm,
+    reciprocal,
+    reciprocal_square_root,
+)
+from heatbath.targets.molecules.cpu_kernel_pairs import (
+    ForceSum,
+    NonbondedForce,
+    PairRows,
+    push_apart,
+    squared_distance,
+)
+from heatbath.targets.molecules.cpu_kernel_vectors import Vector
+from heatbath.targets.molecules.terms import ForceFieldTerms
+
+_PROBE_RADIUS = 0.14  # nm, of the surface term
+_PER_ATOM = 4  # vectors per atom in scratch: born radius, its half inverse, dE/dB, and 2 I, later dB/dI, later A
+_BORN, _HALF_INVERSE, _SLOPE, _CHAIN = range(_PER_ATOM)
+_PER_PAIR = 3
+
+
+def scratch_vectors(terms: ForceFieldTerms) -> int:
+    """Vectors of working memory that a block needs."""
+    n = terms.n_atoms
+    return 0 if terms.gb_model is None else _PER_ATOM * n + _PER_PAIR * (n * (n - 1) // 2)
+
+
+class Solvent:
+    """Writes the passes; the tables are shared between them."""
+
+    def __init__(self, block: Block, terms: ForceFieldTerms):
+        self.block, self.lanes, self.terms = block, block.lanes, terms
+        lanes, rows = block.lanes, PairRows(terms, with_excluded=True)
+        self.strength = -terms.gb_coulomb_constant * (
+            1.0 / terms.gb_solute_dielectric - 1.0 / terms.gb_solvent_dielectric
+        )
+        charges = self.strength * terms.gb_charges[rows.owner] * terms.gb_charges[rows.partner]
+        self.partner, self.start, self.middle = (lanes.table(a) for a in (rows.partner, rows.start, rows.middle))
+        self.parameters = lanes.table(np.concatenate([charges[:, None], rows.parameters], axis=1))
+        self.atoms = block.table(
+            terms.gb_offset_radius,
+            terms.gb_scaled_radius,
+            terms.gb_scaled_radius**2,
+            1.0 / terms.gb_offset_radius,
+            1.0 / terms.gb_radius,
+            0.5 * self.strength * terms.gb_charges**2,
+            terms.gb_surface_constant * (terms.gb_radius + _PROBE_RADIUS) ** 2 * terms.gb_radius**6,
+        )
+        self.per_pair = block.scratch.from_index(_PER_ATOM * terms.n_atoms)
+        self.nonbonded = NonbondedForce(lanes, terms)
+        offset, scaled = terms.gb_offset_radius, terms.gb_scaled_radius
+        distinct = ~np.eye(terms.n_atoms, dtype=bool)
+        self.some_engulf = bool(((scaled[None, :] > offset[:, None]) & distinct).any())
+        self.some_vanish = bool(((scaled[None, :] < offset[:, None]) & distinct).any())
+
+    def _row(self, i: ir.Value):
+        following = self.lanes.builder.add(i, self.lanes.integer(1))
+        return self.lanes.loop(self.start.index(i), self.start.index(following))
+
+    def _slot(self, i: ir.Value, which: int) -> ir.Value:
+        builder, integer = self.lanes.builder, self.lanes.integer
+        return builder.add(builder.mul(i, integer(_PER_ATOM)), integer(which))
+
+    def _kept(self, pair: ir.Value, which: int) -> ir.Value:
+        builder, integer = self.lanes.builder, self.lanes.integer
+        return builder.add(builder.mul(pair, integer(_PER_PAIR)), integer(which))
+
+    def integrals(self) -> None:
+        """Pass 1."""
+        block, lanes, scratch = self.block, self.lanes, self.block.scratch
+        with lanes.loop(0, self.terms.n_atoms) as i:
+            scratch.store(self._slot(i, _CHAIN), 0.0)
+        with lanes.loop(0, self.terms.n_atoms) as i:
+            here = block.position(i)
+            rho, scaled, scaled2 = (self.atoms.vector(i, column) for column in range(3))
+            inverse_rho = self.atoms.vector(i, 3)
+            total = lanes.variable()
+            with self._row(i) as pair:
+                j = self.partner.index(pair)
+                r2 = squared_distance(lanes, here.minus(block.position(j)))
+                inverse = reciprocal_square_root(r2)
+                shape = (r2, r2 * inverse, inverse)
+                other = (self.atoms.vector(j, column) for column in range(4))
+                rho_j, scaled_j, scaled2_j, inverse_rho_j = other
+                on_i, slope_i = self._integral(*shape, rho, inverse_rho, scaled_j, scaled2_j)
+                on_j, slope_j = self._integral(*shape, rho_j, inverse_rho_j, scaled, scaled2)
+                total.add(on_i)
+                scratch.add(self._slot(j, _CHAIN), on_j)
+                self.per_pair.store(self._kept(pair, 0), slope_i)
+                self.per_pair.store(self._kept(pair, 1), slope_j)
+            scratch.add(self._slot(i, _CHAIN), total.get())
+
+    def _integral(
+        self, r2: Vector, r: Vector, inverse: Vector, rho, inverse_rho, scaled, scaled2
+    ) -> tuple[Vector, Vector]:
+        """(2 I, 2 (dI/dr)/r) of one direction: the sphere of radius ``scaled`` around the other atom, at distance r."""
+        lanes = self.lanes
+        upper, below = r + scaled, lanes.absolute(r - scaled)
+        lower = lanes.at_least(below, rho)
+        both = reciprocal(upper * lower)
+        inverse_lower, inverse_upper = Vector(lanes, (upper * both).value), Vector(lanes, (lower * both).value)
+        difference = inverse_lower - inverse_upper
+        quarter = (0.25 * difference) * (inverse_lower + inverse_upper)
+        half_log = (0.5 * logarithm(lower * inverse_upper)) * inverse
+        reach = scaled2 * inverse
+        integral = (difference - quarter * (r - reach)) + half_log
+        slope = inverse * (-(quarter * (1.0 + reach * inverse)) - half_log * inverse)
+        if self.some_engulf:
+            inside = lanes.less(rho, scaled - r)
+            if self.terms.gb_engulfed_term:
+                integral = integral + lanes.select(inside, 2.0 * (inverse_rho - inverse_lower), 0.0)
+            else:
+                slope = slope + lanes.select(inside, (2.0 * inverse) * (inverse_lower * inverse_lower), 0.0)
+        if self.some_vanish:
+            counted = lanes.less_or_nan(rho, upper)
+            integral, slope = lanes.select(counted, integral, 0.0), lanes.select(counted, slope, 0.0)
+        if self.terms.gb_cutoff is not None:
+            counted = lanes.less_or_nan(r2, self.terms.gb_cutoff**2)
+            integral, slope = lanes.select(counted, integral, 0.0), lanes.select(counted, slope, 0.0)
+        return integral, slope
+
+    def radii(self) -> None:
+        """Born radii, their derivatives dB/dI, the energy of each atom alone and its part of dE/dB."""
+        lanes, scratch, terms = self.lanes, self.block.scratch, self.terms
+        energy = lanes.variable()
+        with lanes.loop(0, terms.n_atoms) as i:
+            rho, inverse_rho, inverse_radius, own, surface = (
+                self.atoms.vector(i, column) for column in (0, 3, 4, 5, 6)
+            )
+            psi = Vector(lanes, ((0.5 * rho) * scratch.load(self._slot(i, _CHAIN))).value)
+            alpha, beta, gamma = terms.gb_alpha, terms.gb_beta, terms.gb_gamma
+            tanh = hyperbolic_tangent(psi * (alpha + psi * (gamma * psi - beta)))
+            inner_slope = alpha + psi * ((3.0 * gamma) * psi - 2.0 * beta)
+            inverse = inverse_rho - tanh * inverse_radius
+            born = reciprocal(inverse)
+            chain = (born * born) * (((1.0 - tanh * tanh) * inner_slope) * (rho * inverse_radius))
+            alone = own * inverse
+            inverse2 = Vector(lanes, (inverse * inverse).value)
+            exposed = surface * ((inverse2 * inverse2) * inverse2)
+            energy.add(Vector(lanes, alone.value) + exposed)
+            scratch.store(self._slot(i, _BORN), born)
+            scratch.store(self._slot(i, _HALF_INVERSE), 0.5 * inverse)
+            scratch.store(self._slot(i, _SLOPE), -((Vector(lanes, alone.value) + 6.0 * exposed) * inverse))
+            scratch.store(self._slot(i, _CHAIN), chain)
+        self.block.energy.add(energy.get())
+
+    def pairs(self) -> None:
+        """Pass 2: energies and forces at fixed radii, dE/dB."""
+        block, lanes, scratch = self.block, self.lanes, self.block.scratch
+        with lanes.loop(0, self.terms.n_atoms) as i:
+            here = block.position(i)
+            born, half_inverse = scratch.load(self._slot(i, _BORN)), scratch.load(self._slot(i, _HALF_INVERSE))
+            energy, slope = lanes.variable(), lanes.variable()
+            middle = self.middle.index(i)
+            following = lanes.builder.add(i, lanes.integer(1))
+            for first, last, acting in (
+                (self.start.index(i), middle, True),
+                (middle, self.start.index(following), False),
+            ):
+                with lanes.loop(first, last) as pair:
+                    j = self.partner.index(pair)
+                    r2 = squared_distance(lanes, here.minus(block.position(j)))
+                    other, half_other = scratch.load(self._slot(j, _BORN)), scratch.load(self._slot(j, _HALF_INVERSE))
+                    polar, force, common = self._polar(
+                        r2, self.parameters.vector(pair, 0), born * other, half_inverse * half_other
+                    )
+                    energy.add(polar)
+                    slope.add(common * other)
+                    scratch.add(self._slot(j, _SLOPE), common * born)
+                    if acting:
+                        values = (self.parameters.vector(pair, column) for column in (1, 2, 3))
+                        plain, plain_force = self.nonbonded(r2, *values)
+                        energy.add(plain)
+                        force = force + plain_force
+                    self.per_pair.store(self._kept(pair, 2), force)
+            scratch.add(self._slot(i, _SLOPE), slope.get())
+            block.energy.add(energy.get())
+
+    def _polar(
+        self, r2: Vector, charge: Vector, product: Vector, quarter_inverse: Vector
+    ) -> tuple[Vector, Vector, Vector]:
+        """(energy, -dE/dr / r, dE/dB_i / B_j = dE/dB_j / B_i) of charge/f, f^2 = r^2 + B_i B_j exp(-r^2/(4 B_i B_j))."""
+        lanes = self.lanes
+        exponent = Vector(lanes, (r2 * quarter_inverse).value)
+        decay = exponential(-exponent)
+        inverse = reciprocal_square_root(product * decay + r2)
+        energy = Vector(lanes, (charge * inverse).value)
+        strength = Vector(lanes, (energy * (inverse * inverse)).value)
+        force = strength * (1.0 - 0.25 * decay)
+        common = (-0.5 * strength) * (decay + exponent * decay)
+        cutoff = self.terms.gb_cutoff
+        if cutoff is not None:
+            inside = lanes.less_or_nan(r2, cutoff**2)
+            energy = energy - charge * (1.0 / cutoff)
+            return tuple(lanes.select(inside, value, 0.0) for value in (energy, force, common))
+        return energy, force, common
+
+    def forces(self) -> None:
+        """Pass 3: the chain rule through the Born radii, and all forces of pairs."""
+        block, lanes, scratch = self.block, self.lanes, self.block.scratch
+        with lanes.loop(0, self.terms.n_atoms) as i:
+            chain = scratch.load(self._slot(i, _CHAIN)) * (-0.5 * scratch.load(self._slot(i, _SLOPE)))
+            scratch.store(self._slot(i, _CHAIN), chain)
+        with lanes.loop(0, self.terms.n_atoms) as i:
+            here, own = block.position(i), ForceSum(lanes)
+            chain = scratch.load(self._slot(i, _CHAIN))
+            with self._row(i) as pair:
+                j = self.partner.index(pair)
+                d: Vector3 = here.minus(block.position(j))
+                inward, outward, kept = (self.per_pair.load(self._kept(pair, which)) for which in range(3))
+                force = outward * scratch.load(self._slot(j, _CHAIN)) + (inward * chain + kept)
+                push_apart(block, own, j, d, force)
+            block.add_force(i, own.get())
+
+
+def add_solvent_and_nonbonded(block: Block, terms: ForceFieldTerms) -> None:
+    """Generalised Born, surface, Lennard-Jones and Coulomb."""
+    solvent = Solvent(block, terms)
+    solvent.integrals()
+    solvent.radii()
+    solvent.pairs()
+    solvent.forces()
