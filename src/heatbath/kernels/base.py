@@ -50,6 +50,11 @@ class Kernel(eqx.Module):
         return None
 
     @property
+    def evaluations(self) -> int:
+        """Energy evaluations of one step, for estimates of cost (the most, where it varies)."""
+        return 1
+
+    @property
     def target_acceptance(self) -> float | None:
         """The mean acceptance to which warm-up brings ``step_size``; None when the step is not to be adapted."""
         return None

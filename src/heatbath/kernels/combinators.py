@@ -44,6 +44,10 @@ class Repeat(Kernel):
         return self.kernel.step_size
 
     @property
+    def evaluations(self) -> int:
+        return self.count * self.kernel.evaluations
+
+    @property
     def target_acceptance(self) -> float | None:
         return self.kernel.target_acceptance
 
@@ -79,6 +83,10 @@ class Compose(Kernel):
     @property
     def bias(self) -> str | None:
         return _joined_bias(self.kernels)
+
+    @property
+    def evaluations(self) -> int:
+        return sum(kernel.evaluations + 1 for kernel in self.kernels)
 
     def init(self, key: Key[Array, ""], x: PyTree, u: LogDensity) -> PointState:
         return PointState(x, u(x))
@@ -122,6 +130,10 @@ class MixtureKernel(Kernel):
     @property
     def bias(self) -> str | None:
         return _joined_bias(self.kernels)
+
+    @property
+    def evaluations(self) -> int:
+        return sum(kernel.evaluations + 1 for kernel in self.kernels)
 
     def init(self, key: Key[Array, ""], x: PyTree, u: LogDensity) -> PointState:
         return PointState(x, u(x))

@@ -34,6 +34,10 @@ class Gibbs(Kernel):
         if self.scan not in ("random", "sequential"):
             raise InvalidArgumentError(f"scan must be 'random' or 'sequential'; found {self.scan!r}")
 
+    @property
+    def evaluations(self) -> int:
+        return 1 + self.k
+
     def init(self, key: Key[Array, ""], x: Int[Array, "..."], u: LogDensity) -> PointState:
         if not jnp.issubdtype(x.dtype, jnp.integer):
             raise InvalidArgumentError(f"Gibbs moves integers 0..{self.k - 1}; found a configuration of type {x.dtype}")

@@ -73,6 +73,10 @@ class HMC(Kernel):
             raise InvalidArgumentError(f"fewest_steps must be in 1..{self.num_steps}; found {self.fewest_steps}")
 
     @property
+    def evaluations(self) -> int:
+        return self.num_steps
+
+    @property
     def target_acceptance(self) -> float:
         return 0.8
 

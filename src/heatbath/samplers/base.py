@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from heatbath.ensemble import Ensemble
+from heatbath.errors import ResourceError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,15 @@ class Sampled:
 
     ensemble: Ensemble
     diagnostics: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a whole run will need: energy evaluations, bytes of memory at the worst moment, bytes of draws on disk."""
+
+    evaluations: int
+    memory_bytes: int
+    disk_bytes: int
 
 
 class Sampler(eqx.Module):
@@ -65,13 +76,30 @@ class Sampler(eqx.Module):
     def axes(self) -> Mapping[str, tuple[str, ...]]:
         """Names of the axes of every production array, e.g. ``{"samples": ("draw", "ladder", "rung", "atom", "xyz")}``."""
 
+    def cost(self) -> Cost | None:
+        """What the whole run will need; None where the sampler cannot know beforehand."""
+        return None
 
-def run_to_end(sampler: Sampler, key: Key[Array, ""]) -> Sampled:
-    """Drive a sampler without files."""
-    carry, chunks = sampler.begin(key), []
+    def run(self, key: Key[Array, ""]) -> Ensemble:
+        """The ensemble of a whole run, without files."""
+        return run_to_end(self, key).ensemble
+
+
+def run_to_end(sampler: Sampler, key: Key[Array, ""], max_seconds: float | None = None) -> Sampled:
+    """Drive a sampler without files, until it is finished or ``max_seconds`` have passed.
+
+    A run that is out of time stops after the chunk in hand. Raises ``ResourceError`` when it made no draws in that time.
+    """
+    carry, chunks, started = sampler.begin(key), [], time.monotonic()
     while not sampler.finished(carry):
+        if max_seconds is not None and time.monotonic() - started >= max_seconds:
+            break
         carry, chunk = sampler.advance(carry)
         if chunk.phase == "production":
             chunks.append(chunk.arrays)
+    if not chunks:
+        raise ResourceError(
+            f"the warm-up was not over after {max_seconds:g} s, so there are no draws. Allow more time or shorten the warm-up."
+        )
     arrays = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     return sampler.collect(arrays, carry)
