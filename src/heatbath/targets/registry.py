@@ -115,10 +115,24 @@ _ENTRIES = (
         "dw4",
         "four particles in the plane with double-well pair energies",
         1.0,
-        {"trap": 1.0},
+        {"centre_trap": 1.0},
     ),
-    Entry("lj13", _CLUSTERS, "lj13", "thirteen Lennard-Jones particles in a harmonic trap", 1.0, {"trap": 1.0}),
-    Entry("lj55", _CLUSTERS, "lj55", "fifty-five Lennard-Jones particles in a harmonic trap", 1.0, {"trap": 1.0}),
+    Entry(
+        "lj13",
+        _CLUSTERS,
+        "lj13",
+        "thirteen Lennard-Jones particles in a harmonic trap",
+        1.0,
+        {"centre_trap": 1.0, "trap": 1.0},
+    ),
+    Entry(
+        "lj55",
+        _CLUSTERS,
+        "lj55",
+        "fifty-five Lennard-Jones particles in a harmonic trap",
+        1.0,
+        {"centre_trap": 1.0, "trap": 1.0},
+    ),
     Entry(
         "ising-1d",
         _LATTICE,
@@ -175,5 +189,28 @@ def make(name: str, **parameters: Any):
             raise UsageError(
                 f"the target {name!r} has no parameter {parameter!r}. {nearest(parameter, entry.parameters)}"
             )
+        _check_kind(name, parameter, parameters[parameter], entry.parameters[parameter])
     factory = getattr(importlib.import_module(entry.module), entry.factory)
     return factory(*entry.arguments, **{**entry.parameters, **parameters})
+
+
+def _check_kind(target: str, parameter: str, value: Any, default: Any) -> None:
+    """Refuse a value of another kind than the default (text for a number, a fraction for a count)."""
+    numbers = (int, float)
+    allowed: tuple[type, ...]
+    if isinstance(default, str):
+        allowed, wanted = (str,), "text"
+    elif isinstance(default, int):
+        allowed, wanted = (int,), "a whole number"
+    elif isinstance(default, float):
+        # A number may stand for one value or, where the factory takes them, one per coordinate.
+        allowed, wanted = (*numbers, tuple, list), "a number"
+    else:
+        allowed, wanted = (*numbers, tuple, list), "a list of numbers"
+    entries = value if isinstance(value, (tuple, list)) else [value]
+    kinds = allowed if not isinstance(value, (tuple, list)) else numbers
+    wrong_container = isinstance(value, (tuple, list)) and not isinstance(value, allowed)
+    if wrong_container or not all(isinstance(item, kinds) and not isinstance(item, bool) for item in entries):
+        raise UsageError(
+            f"{parameter!r} of the target {target!r} must be {wanted} such as {default!r}; found {value!r}"
+        )
