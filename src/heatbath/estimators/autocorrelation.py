@@ -31,7 +31,8 @@ def effective_sample_size(chains: Any, kind: str = "bulk") -> float:
 
     kind: ``"bulk"`` on rank-normalised split chains, for the centre of the distribution; ``"tail"``, the smaller of the sizes
     for the 5 % and 95 % quantiles; ``"mean"`` on the split chains as they are, for the error of the mean. Chains that
-    disagree lower it. NaN for values that never change. Raises ``InvalidArgumentError`` for another kind or fewer than four draws.
+    disagree lower it. NaN for values that never change. Raises ``InvalidArgumentError`` for another kind or fewer than
+    four draws.
     """
     values = _chains(chains)
     if kind == "bulk":

@@ -1,5 +1,6 @@
 """How much neighbouring rungs of a ladder share in energy."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ def energy_overlap(energies: Any, bins: int = 50) -> np.ndarray:
         raise InvalidArgumentError(f"energies must have the shape (rungs, draws); found {values.shape}")
     if not np.isfinite(values).all():
         raise NonFiniteError(f"{int((~np.isfinite(values)).sum())} of {values.size} energies are NaN or infinite")
-    return np.array([_pair_overlap(low, high, bins) for low, high in zip(values[:-1], values[1:], strict=True)])
+    return np.array([_pair_overlap(low, high, bins) for low, high in itertools.pairwise(values)])
 
 
 def _pair_overlap(first: np.ndarray, second: np.ndarray, bins: int) -> float:

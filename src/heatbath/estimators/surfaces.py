@@ -10,7 +10,6 @@ import numpy as np
 from heatbath.ensemble import Ensemble
 from heatbath.errors import InvalidArgumentError, NonFiniteError
 from heatbath.estimate import Estimate
-from heatbath.targets.base import Observable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +58,7 @@ def free_energy_surface(
 ) -> Surface:
     """-log of the weighted histogram of one or two observables.
 
-    observables: an ``Observable``, a function of one configuration, or an array of values with the axes of the ensemble; or a
+    observables: an ``Observable`` of a target, a function of one configuration, or an array of values with the axes of the ensemble; or a
         sequence of one or two of these.
     bins: number of bins, or array of edges, one for all or one per observable. Default 72 in one dimension, 48 x 48 in two.
     ranges: (low, high) per observable. Default: the full circle of a periodic one; else the observable's own range; else where
@@ -140,7 +139,8 @@ def free_energy_difference(
     if mass_a == 0 or mass_b == 0:
         if mass_a == mass_b:
             return Estimate(math.nan, math.inf, 0.0, "none", converged=False, notes=notes, unit="kT")
-        return Estimate(math.inf if mass_b == 0 else -math.inf, math.inf, 0.0, "none", False, notes, "kT")
+        value = math.inf if mass_b == 0 else -math.inf
+        return Estimate(value, math.inf, 0.0, "none", converged=False, notes=notes, unit="kT")
     influence = weights * (inside[0] / mass_a - inside[1] / mass_b)
     groups, method, converged, more = _independent_groups(ensemble)
     variance = _grouped_variance(influence, groups)
@@ -172,7 +172,7 @@ class _Column:
 def _columns(ensemble: Ensemble, observables: Any) -> list[_Column]:
     if isinstance(observables, Mapping):
         observables = list(observables.values())
-    if isinstance(observables, Observable | np.ndarray) or callable(observables):
+    if isinstance(observables, np.ndarray) or callable(observables) or hasattr(observables, "function"):
         observables = [observables]
     if not 1 <= len(observables) <= 2:
         raise InvalidArgumentError(f"a surface has one or two observables; found {len(observables)}")
@@ -189,7 +189,8 @@ def _columns(ensemble: Ensemble, observables: Any) -> list[_Column]:
 
 
 def _column(ensemble: Ensemble, item: Any, label: str) -> _Column:
-    if isinstance(item, Observable):
+    # A target's Observable is known by what it offers, not by its class: estimators do not import targets.
+    if hasattr(item, "function"):
         values = ensemble.evaluate(item.function).astype(np.float64)
         return _Column(values, item.label, item.unit, item.period, item.range)
     values = np.asarray(ensemble.evaluate(item) if callable(item) else item, dtype=np.float64)

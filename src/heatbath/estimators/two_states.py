@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from scipy.interpolate import CubicSpline
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from heatbath.errors import InvalidArgumentError, NonFiniteError
 from heatbath.estimate import Estimate
@@ -38,7 +38,7 @@ def bar(
 
     low = min(forward.min(), -reverse.max()) - abs(shift) - 1.0
     high = max(forward.max(), -reverse.min()) + abs(shift) + 1.0
-    value = float(brentq(imbalance, low, high, xtol=1e-13, rtol=8.9e-16, maxiter=500))
+    value = float(root_scalar(imbalance, bracket=(low, high), method="brentq", xtol=1e-13, rtol=1e-14).root)
     # log of the probability that a draw belongs to the other side, for the draws of each side
     log_forward = -np.logaddexp(0.0, shift + forward - value)
     log_reverse = -np.logaddexp(0.0, value - shift + reverse)
@@ -75,9 +75,9 @@ def exponential_averaging(work: Any) -> Estimate:
 def thermodynamic_integration(lambdas: Any, mean_dudl: Any, errors: Any = None) -> Estimate:
     """f(lambda_last) - f(lambda_first) = integral of <du/dlambda> over lambda.
 
-    lambdas (K,) increasing (or decreasing), mean_dudl (K,) the mean derivative of the reduced energy in each state, errors (K,) its
-    standard errors. Integrates a cubic spline, a linear functional of the means, so that errors propagate exactly. The
-    discretisation is judged by leaving out every second inner point: not converged when that changes the integral by more
+    lambdas (K,) increasing or decreasing, mean_dudl (K,) the mean derivative of the reduced energy in each state, errors
+    (K,) its standard errors. Integrates a cubic spline, a linear functional of the means, so that errors propagate exactly.
+    The spacing is judged by leaving out every second inner point: not converged when that changes the integral by more
     than the error allows. With lambda = beta this is log Z(beta_0) - log Z(beta_1) from mean energies.
     """
     x, y = np.asarray(lambdas, dtype=np.float64), np.asarray(mean_dudl, dtype=np.float64)

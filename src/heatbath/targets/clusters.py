@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from heatbath.errors import InvalidArgumentError, UnknownTruthError
 from heatbath.spaces import Euclidean
@@ -36,7 +37,7 @@ class Cluster(Target):
         """A distance between neighbours at which the pair energy is low."""
 
     @abc.abstractmethod
-    def pair_energy(self, squared_distance):
+    def pair_energy(self, squared_distance: Array) -> Array:
         """phi as a function of the squared distance."""
 
     def energy(self, x):

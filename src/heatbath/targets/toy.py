@@ -258,7 +258,10 @@ class DoubleWell(Target):
         return well + 0.5 * self.stiffness * jnp.sum(x[1:] ** 2)
 
     def initial(self, key):
-        return self.space.random(key) * 0.1 - self.half_distance * jnp.eye(1, *self.space.shape)[0]
+        """Near one of the two minima, by the toss of a coin."""
+        side_key, place_key = jax.random.split(key)
+        side = jax.random.rademacher(side_key, (), dtype=float)
+        return (0.1 * self.space.random(place_key)).at[0].add(side * self.half_distance)
 
     def observables(self):
         edge = 2.0 * self.half_distance
