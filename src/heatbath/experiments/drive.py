@@ -260,7 +260,9 @@ class _Ledger:
             return
         names = self.pending[0]
         rows = {name: np.concatenate([chunk[name] for chunk in self.pending]) for name in names}
-        self.store.append(rows, dims=self.axes, units=self.units)
+        # the factors of a product space are called "samples.<factor>" and share the unit of "samples"
+        units = {name: self.units.get(name, self.units.get(name.partition(".")[0], "1")) for name in rows}
+        self.store.append(rows, dims=self.axes, units=units)
         for name, array in rows.items():
             self.lengths[name] = self.lengths.get(name, 0) + len(array)
         self.pending, self.pending_bytes = [], 0

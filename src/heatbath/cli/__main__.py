@@ -1,0 +1,8 @@
+"""``python -m heatbath.cli``: the command line without the installed script."""
+
+import sys
+
+from heatbath.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

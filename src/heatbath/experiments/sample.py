@@ -1,0 +1,258 @@
+"""The main job: equilibrium samples of one system at one temperature.
+
+The configuration names the system (a registered name, a structure file or a sequence), the thermodynamic state and the
+sampler. ``check`` refuses what is wrong without importing JAX, ``prepare`` builds the objects, and ``results`` turns what
+the sampler collected into numbers. Driving, files and exit codes are the same for every experiment: see ``launch``.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from heatbath.errors import InvalidArgumentError, StructureError, UsageError, nearest
+from heatbath.experiments.config import Quantity
+from heatbath.experiments.methods import METHODS
+from heatbath.targets import registry
+from heatbath.units import beta_from_temperature, parse_quantity
+
+AUTO = "auto"
+MOLECULE_FORCE_FIELD = "amber99sbildn-obc2"
+MOLECULE_TEMPERATURE = "300 K"
+#: Name of the copy of the user's structure file inside the run directory.
+STRUCTURE_COPY = "structure.pdb"
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetConfig:
+    """What is sampled: exactly one of ``name``, ``structure`` (a PDB file) and ``sequence`` (one-letter code)."""
+
+    name: str = ""
+    structure: str = ""
+    sequence: str = ""
+    capped: bool = False
+    forcefield: str = AUTO
+    parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerConfig:
+    """How it is sampled. "auto" leaves the choice to the method; the resolved configuration holds what was chosen."""
+
+    method: str = AUTO
+    samples: int = 10_000
+    ladders: int | Literal["auto"] = AUTO
+    rungs: int | Literal["auto"] = AUTO
+    hottest: Annotated[str, Quantity("temperature", (AUTO,))] = AUTO
+    warmup: int | Literal["auto"] = AUTO
+    thin: int | Literal["auto"] = AUTO
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """How the run behaves on this machine; none of it changes a number of the result."""
+
+    max_time: Annotated[str, Quantity("duration", ("none",))] = "none"
+    checkpoint_every: Annotated[str, Quantity("duration")] = "20 s"
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleConfig:
+    """Configuration of ``heatbath sample``."""
+
+    experiment: Literal["sample"] = "sample"
+    seed: int = 0
+    temperature: Annotated[str, Quantity("temperature", (AUTO,))] = AUTO
+    target: TargetConfig = dataclasses.field(default_factory=TargetConfig)
+    sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
+    run: RunConfig = dataclasses.field(default_factory=RunConfig)
+
+
+Config = SampleConfig
+
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "quick": {"sampler": {"samples": 2_000}},
+        "default": {},
+        "full": {"sampler": {"samples": 100_000}},
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """The objects of one run, and its configuration with every choice made."""
+
+    config: SampleConfig
+    target: Any
+    state: Any
+    sampler: Any
+    key: Any
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Units of the arrays in the ensemble, by name."""
+        energy = self.target.unit
+        return {"samples": "1" if energy == "1" else "nm", "energies": energy}
+
+
+# Without JAX ----------------------------------------------------------------------------------------------------------
+def check(config: SampleConfig, base: Path | None = None) -> SampleConfig:
+    """Refuse what can be refused at once, and fill in what depends on the configuration alone.
+
+    ``base`` is the folder that a relative ``target.structure`` is looked for in (the working directory by default). Raises
+    ``UsageError``, ``TemperatureError``, ``InvalidArgumentError`` or ``StructureError``.
+    """
+    _check_target(config.target, base)
+    _check_numbers(config)
+    temperature = config.temperature
+    if temperature == AUTO:
+        entry = registry.ENTRIES.get(config.target.name)
+        temperature = MOLECULE_TEMPERATURE if entry is None else str(entry.temperature)
+    _check_temperature(temperature, is_molecule(config.target))
+    method = config.sampler.method
+    if method != AUTO and method not in METHODS:
+        raise UsageError(f"unknown method {method!r}. {nearest(method, METHODS)}")
+    target = config.target
+    if is_molecule(target) and target.forcefield == AUTO:
+        target = dataclasses.replace(target, forcefield=MOLECULE_FORCE_FIELD)
+    return dataclasses.replace(config, temperature=temperature, target=target)
+
+
+def is_molecule(target: TargetConfig) -> bool:
+    """Whether the configured target is a molecule with a force field, and so has physical units."""
+    entry = registry.ENTRIES.get(target.name)
+    return bool(target.structure or target.sequence) or (entry is not None and entry.kind == "molecule")
+
+
+def title(config: SampleConfig) -> str:
+    """A short name for the run: the system's name, the file's stem or the sequence."""
+    target = config.target
+    return target.name or target.sequence or Path(target.structure).stem
+
+
+def attachments(config: SampleConfig) -> dict[str, str]:
+    """Files of the user that the run directory keeps a copy of, so that it can be moved and resumed anywhere."""
+    if not config.target.structure:
+        return {}
+    return {STRUCTURE_COPY: Path(config.target.structure).read_text(encoding="utf-8", errors="replace")}
+
+
+def attached(config: SampleConfig) -> SampleConfig:
+    """The configuration that refers to the copies of ``attachments`` instead of the user's own files."""
+    if not config.target.structure:
+        return config
+    return dataclasses.replace(config, target=dataclasses.replace(config.target, structure=STRUCTURE_COPY))
+
+
+def extended(config: SampleConfig, samples: str) -> SampleConfig:
+    """The configuration with more samples: ``"+10000"`` adds, ``"20000"`` sets. Raises ``UsageError`` unless it grows."""
+    before = config.sampler.samples
+    try:
+        after = before + int(samples) if samples.startswith("+") else int(samples)
+    except ValueError as error:
+        raise UsageError(f"--samples expects a number such as +10000; found {samples!r}") from error
+    if after <= before:
+        raise UsageError(f"the run has {before} samples already; ask for more, for instance --samples +{before}")
+    return dataclasses.replace(config, sampler=dataclasses.replace(config.sampler, samples=after))
+
+
+def _check_target(target: TargetConfig, base: Path | None) -> None:
+    named = {k: v for k in ("name", "structure", "sequence") if (v := getattr(target, k))}
+    if len(named) != 1:
+        found = " and ".join(f"{k} = {v!r}" for k, v in named.items()) or "none"
+        raise UsageError(
+            f"expected one target: a name (`heatbath list targets`), a PDB file or --sequence; found {found}."
+        )
+    if target.capped and not target.sequence:
+        raise UsageError("--capped belongs to --sequence; a named molecule or a PDB file brings its own ends.")
+    if target.name:
+        entry = registry.get(target.name)
+        for parameter in target.parameters:
+            if parameter not in entry.parameters:
+                raise UsageError(
+                    f"target {target.name!r} has no parameter {parameter!r}. {nearest(parameter, entry.parameters)}"
+                )
+    elif target.parameters:
+        raise UsageError("[target.parameters] belongs to a named target; a molecule has target.forcefield.")
+    if target.forcefield != AUTO and not is_molecule(target):
+        raise UsageError(f"target {target.name!r} is no molecule, so it takes no --forcefield.")
+    if target.structure and not ((base or Path()) / target.structure).is_file():
+        raise StructureError(f"expected a PDB file, but '{target.structure}' does not exist or is no file.")
+
+
+def _check_numbers(config: SampleConfig) -> None:
+    for name in ("samples", "ladders", "rungs", "thin"):
+        value = getattr(config.sampler, name)
+        if value != AUTO and value < 1:
+            raise InvalidArgumentError(f"sampler.{name} must be at least 1; found {value}")
+    if config.sampler.warmup != AUTO and config.sampler.warmup < 0:
+        raise InvalidArgumentError(f"sampler.warmup must not be negative; found {config.sampler.warmup}")
+    if not 0 <= config.seed < 2**63:
+        raise InvalidArgumentError(f"seed must be an integer from 0 to 2^63 - 1; found {config.seed}")
+    for name in ("max_time", "checkpoint_every"):
+        value = getattr(config.run, name)
+        if value != "none" and parse_quantity(value, "duration") < 0:
+            raise InvalidArgumentError(f"run.{name} must not be negative; found {value!r}")
+
+
+def _check_temperature(temperature: str, physical: bool) -> None:  # noqa: FBT001
+    beta_from_temperature(temperature, "kJ/mol" if physical else "1")
+
+
+# With JAX -------------------------------------------------------------------------------------------------------------
+def prepare(config: SampleConfig, base: Path | None = None) -> Prepared:
+    """Build target, state and sampler; imports JAX. Raises what the builders raise and leaves no trace on disk."""
+    import jax
+
+    from heatbath.samplers.sample import make_sampler
+    from heatbath.state import at_temperature
+
+    config = check(config, base)
+    target = build_target(config.target, base)
+    state = at_temperature(target, config.temperature)
+    sampler = make_sampler(target, state, **_options(config))
+    return Prepared(config, target, state, sampler, jax.random.key(config.seed))
+
+
+def build_target(config: TargetConfig, base: Path | None = None) -> Any:
+    """The target that a checked configuration describes."""
+    if config.name:
+        parameters = dict(config.parameters)
+        if is_molecule(config):
+            parameters.setdefault("forcefield", config.forcefield)
+        return registry.make(config.name, **parameters)
+    from heatbath.targets import molecules
+
+    if config.sequence:
+        return molecules.peptide(config.sequence, forcefield=config.forcefield, capped=config.capped)
+    return molecules.molecule(str((base or Path()) / config.structure), forcefield=config.forcefield)
+
+
+def _options(config: SampleConfig) -> dict[str, Any]:
+    """Arguments of ``make_sampler``: what the user chose; what is "auto" keeps the sampler's own default."""
+    fields = dataclasses.asdict(config.sampler)
+    options = {name: value for name, value in fields.items() if value != AUTO}
+    if "hottest" in options:
+        options["hottest"] = parse_quantity(options["hottest"], "temperature")
+    return options
+
+
+def cost(prepared: Prepared) -> dict[str, int | None]:
+    """What the whole run will need: energy evaluations, bytes of memory and of disk (None where nobody can know)."""
+    found = prepared.sampler.cost()
+    if found is None:
+        return {"energy_evaluations": None, "memory_bytes": None, "disk_bytes": None}
+    return {
+        "energy_evaluations": found.evaluations,
+        "memory_bytes": found.memory_bytes,
+        "disk_bytes": found.disk_bytes,
+    }
+
+
+def results(prepared: Prepared, sampled: Any, structures: Path | None = None) -> dict[str, Any]:
+    """Every number of results.json from what the sampler collected."""
+    from heatbath.experiments.analysis import analyse
+
+    return analyse(prepared.target, prepared.state, sampled, seed=prepared.config.seed, structures_dir=structures)
