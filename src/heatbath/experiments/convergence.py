@@ -37,8 +37,8 @@ MINIMUM_ACCEPTANCE = 0.1
 #: the deviation is larger than ``MINIMUM_DEVIATION`` (a long run would notice the rounding of 32-bit energies).
 BOLTZMANN_ODDS = 1e-3
 MINIMUM_DEVIATION = 0.01
-#: Share of energy evaluations that may be non-finite (each is a rejected move) before something is wrong.
-MAXIMUM_NON_FINITE_SHARE = 1e-3
+#: Share of energy evaluations that may be non-finite. Each is a rejected move and harms nothing; many say that steps are too long.
+MAXIMUM_NON_FINITE_SHARE = 1e-2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,8 @@ def _chain_checks(diagnostics: Mapping[str, Mapping[str, Any]], chains: int) -> 
         if sizes:
             name, smallest = min(sizes.items(), key=lambda item: item[1])
             word = "hold" if smallest >= least else "hold only"
-            sentence = f"The chains {word} {smallest:.0f} independent draws of {name} (at least {least:.0f} are asked)."
+            what = name if kind == "observable" else f"whether they are {name}"
+            sentence = f"The chains {word} {smallest:.0f} independent draws of {what} (at least {least:.0f} are asked)."
             checks.append(Check(f"effective sample size ({kind})", smallest >= least, sentence, smallest, least))
     stuck = [name for name, row in diagnostics.items() if row["stuck"]]
     if stuck:
@@ -129,8 +130,8 @@ def _visit_checks(visits: Mapping[str, int], chains: int) -> list[Check]:
     checks = []
     for name, count in visits.items():
         passed = count >= math.ceil(MINIMUM_VISITING_SHARE * chains)
-        verb = "was visited" if passed else "was visited only"
-        sentence = f"{name} {verb} by {count} of {chains} chains."
+        share = "all" if count == chains else f"{count} of" if passed else f"only {count} of"
+        sentence = f"The basin {name} was visited by {share} {chains} chains."
         checks.append(Check(f"visits to {name}", passed, sentence, count, MINIMUM_VISITING_SHARE * chains))
     return checks
 
@@ -176,7 +177,10 @@ def _ladder_checks(ladder: Mapping[str, Any]) -> list[Check]:
     if acceptance.size:
         worst = int(np.argmin(acceptance))
         passed = bool(acceptance[worst] >= MINIMUM_ACCEPTANCE)
-        sentence = f"Moves are accepted in {100 * acceptance[worst]:.0f} % of the attempts at the least (rung {worst})."
+        sentence = (
+            f"Moves are accepted in {100 * acceptance[worst]:.0f} % of the attempts or more "
+            f"(least at rung {worst}; at least {100 * MINIMUM_ACCEPTANCE:.0f} %)."
+        )
         checks.append(Check("acceptance", passed, sentence, float(acceptance[worst]), MINIMUM_ACCEPTANCE))
     mbar = ladder.get("mbar")
     if mbar:

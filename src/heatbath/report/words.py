@@ -1,0 +1,74 @@
+"""Numbers and names as people read them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+_GREEK = {"phi": "φ", "psi": "ψ", "omega": "ω", "chi": "χ", "theta": "θ"}
+_UNITS = {"1": "", "k_B": "k<sub>B</sub>", "kT": "kT", "rad": "rad"}
+DASH = "–"
+
+
+def with_error(value: float | None, error: float | None, unit: str = "1") -> str:
+    """``1.234 ± 0.056 unit``: the error to two digits, the value to the same place."""
+    if value is None:
+        return DASH
+    tail = f" {unit}" if unit != "1" else ""
+    if error is None or not math.isfinite(error) or error <= 0:
+        return f"{number(value)}{tail}"
+    places = max(0, 1 - math.floor(math.log10(error)))
+    if places > 6 or abs(value) >= 1e7:
+        return f"{value:.4g} ± {error:.2g}{tail}"
+    return f"{value:.{places}f} ± {error:.{places}f}{tail}".replace("-", "−")
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number to ``digits`` significant digits, thousands apart; a dash for None."""
+    if value is None:
+        return DASH
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        places = max(0, digits - 1 - (math.floor(math.log10(abs(value))) if value else 0))
+        text = f"{value:,.{places}f}"
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+        return text.replace(",", "\u202f").replace("-", "−")
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa} × 10^{int(exponent)}".replace("-", "−")
+
+
+def percent(value: float | None, error: float | None = None) -> str:
+    """A share as a percentage, with its error where there is one."""
+    if value is None:
+        return DASH
+    if error is None:
+        return f"{number(100 * value, 3)} %"
+    return f"{with_error(100 * value, 100 * error)} %"
+
+
+def duration(seconds: float | None) -> str:
+    """``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds is None:
+        return DASH
+    total = round(seconds)
+    if total < 60:
+        return f"{seconds:.0f} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60:02d} s"
+    return f"{total // 3600} h {total % 3600 // 60:02d} min"
+
+
+def pretty(name: str) -> str:
+    """Greek letters for the angles that are called by them."""
+    for word, letter in _GREEK.items():
+        name = name.replace(word, letter)
+    return name
+
+
+def estimate(fields: Mapping[str, Any]) -> str:
+    """The text of an estimate as results.json holds it (scalar values)."""
+    return with_error(fields.get("value"), fields.get("standard_error"), fields.get("unit", "1"))
+
+
+def axis_label(label: str, unit: str) -> str:
+    """``φ (degrees)``: what an axis says; radians are shown as degrees."""
+    shown = {"1": "", "rad": "degrees"}.get(unit, unit)
+    return f"{pretty(label)} ({shown})" if shown else pretty(label)
