@@ -25,7 +25,7 @@ def print_table(rows: Iterable[Sequence[str]], *, head: Sequence[str] = ()) -> N
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
 
 
-def with_error(value: float | None, error: float | None, unit: str = "1") -> str:
+def with_error(value: int | float | None, error: int | float | None, unit: str = "1") -> str:
     """``1.234 ± 0.056 kT``: two digits of the error decide how many of the value are shown."""
     suffix = "" if unit in ("", "1") else f" {unit}"
     if value is None or not math.isfinite(value):
@@ -38,7 +38,7 @@ def with_error(value: float | None, error: float | None, unit: str = "1") -> str
     return f"{value:.{digits}f} ± {error:.{digits}f}{suffix}" if digits < 9 else f"{value:.3g} ± {error:.2g}{suffix}"
 
 
-def amount(count: float) -> str:
+def amount(count: int | float) -> str:
     """Large counts in words' length: ``1.23 million``."""
     for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
         if count >= size:
@@ -46,7 +46,7 @@ def amount(count: float) -> str:
     return f"{count:,.0f}".replace(",", " ")
 
 
-def size(count: float) -> str:
+def size(count: int | float) -> str:
     """Bytes in the unit that fits."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
@@ -55,7 +55,7 @@ def size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: int | float) -> str:
     """``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
     if seconds < 60:
         return f"{seconds:.0f} s"

@@ -69,7 +69,7 @@ class TerminalProgress(Progress):
         self._bar.update(self._task, completed=beat.fraction, description=line(beat))
 
     def notice(self, sentence: str) -> None:
-        self._console.print(sentence, highlight=False)
+        self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 
 from heatbath.errors import HeatbathError, Interrupted, RunDirectoryError
 from heatbath.experiments import base
+from heatbath.experiments.citations import bibliography
 from heatbath.experiments.config import build, to_dict, to_toml
 from heatbath.experiments.drive import Driven, Limits, Progress, Reason, StopRequests, collected, drive
 from heatbath.io import provenance
@@ -61,7 +62,7 @@ def start(
         "config.toml": given or resolved_text(config),
         "resolved.toml": resolved_text(module.attached(config)),
         "provenance.json": "{}\n",
-        "CITATIONS.bib": citations_text(config),
+        "CITATIONS.bib": bibliography(config, module.kernel_name(prepared)),
         **module.attachments(config),
     }
     run = RunDirectory.create(path, files, overwrite=overwrite)
@@ -166,13 +167,6 @@ def resolved_text(config: Any) -> str:
     return to_toml(
         to_dict(config), header="Every setting of this run. `heatbath resume` builds the run from this file."
     )
-
-
-def citations_text(config: Any) -> str:
-    """CITATIONS.bib of a run."""
-    from heatbath.experiments.citations import bibliography
-
-    return bibliography(config)
 
 
 # One drive ------------------------------------------------------------------------------------------------------------

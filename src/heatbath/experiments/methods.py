@@ -1,10 +1,10 @@
 """The sampling methods by name, with what each is for: readable without JAX."""
 
 METHODS = {
-    "replica-exchange": "many temperatures at once, weighted by MBAR; crosses barriers; the default for continuous targets",
+    "replica-exchange": "many temperatures at once, weighted by MBAR; crosses barriers; the default (HMC or heat-bath moves on each rung)",
     "hmc": "independent Hamiltonian Monte Carlo chains at one temperature; exact, no help across barriers",
     "mala": "independent Metropolis-adjusted Langevin chains; exact, cheap steps",
     "langevin": "independent Langevin (BAOAB) chains: physical dynamics, with a step-size bias that is declared",
     "random-walk": "independent random-walk Metropolis chains; needs energies only",
-    "gibbs": "single-site heat bath; the default for lattices",
+    "gibbs": "independent chains of single-site heat-bath moves, for lattices",
 }

@@ -212,8 +212,38 @@ def prepare(config: SampleConfig, base: Path | None = None) -> Prepared:
     config = check(config, base)
     target = build_target(config.target, base)
     state = at_temperature(target, config.temperature)
+    config = _with_ladder(config, target)
     sampler = make_sampler(target, state, **_options(config))
-    return Prepared(config, target, state, sampler, jax.random.key(config.seed))
+    return Prepared(_resolved(config, sampler), target, state, sampler, jax.random.key(config.seed))
+
+
+def _with_ladder(config: SampleConfig, target: Any) -> SampleConfig:
+    """The method and the hottest temperature in words, so that the resolved configuration gives the very same ladder."""
+    from heatbath.samplers.plan import plan_for
+
+    sampler = config.sampler
+    method = "replica-exchange" if sampler.method == AUTO else sampler.method
+    hottest = sampler.hottest
+    if method == "replica-exchange" and hottest == AUTO:
+        value = parse_quantity(config.temperature, "temperature") * plan_for(target).hottest
+        hottest = f"{value:.6g}" if target.unit == "1" else f"{value:.6g} K"
+    return dataclasses.replace(config, sampler=dataclasses.replace(sampler, method=method, hottest=hottest))
+
+
+def _resolved(config: SampleConfig, sampler: Any) -> SampleConfig:
+    """The configuration with the numbers that the sampler chose in the place of "auto"."""
+    places = {
+        "ladders": ("ladders", "chains"),
+        "rungs": ("rungs",),
+        "warmup": ("warmup_rounds", "warmup_steps"),
+        "thin": ("thin",),
+    }
+    chosen = {}
+    for name, attributes in places.items():
+        found = [getattr(sampler, attribute) for attribute in attributes if hasattr(sampler, attribute)]
+        if getattr(config.sampler, name) == AUTO and found:
+            chosen[name] = int(found[0])
+    return dataclasses.replace(config, sampler=dataclasses.replace(config.sampler, **chosen))
 
 
 def build_target(config: TargetConfig, base: Path | None = None) -> Any:
@@ -231,12 +261,18 @@ def build_target(config: TargetConfig, base: Path | None = None) -> Any:
 
 
 def _options(config: SampleConfig) -> dict[str, Any]:
-    """Arguments of ``make_sampler``: what the user chose; what is "auto" keeps the sampler's own default."""
-    fields = dataclasses.asdict(config.sampler)
-    options = {name: value for name, value in fields.items() if value != AUTO}
-    if "hottest" in options:
-        options["hottest"] = parse_quantity(options["hottest"], "temperature")
+    """Arguments of ``make_sampler``: what is decided; "auto" keeps the sampler's own default."""
+    options = {name: value for name, value in dataclasses.asdict(config.sampler).items() if value != AUTO}
+    if config.sampler.method != "replica-exchange":
+        for name in ("rungs", "hottest"):
+            if name in options:
+                raise UsageError(f"sampler.{name} belongs to replica exchange; method {config.sampler.method!r} has no ladder.")
     return options
+
+
+def kernel_name(prepared: Prepared) -> str:
+    """The method that moves the walkers, for the bibliography: "hmc", "gibbs", ..."""
+    return type(getattr(prepared.sampler, "kernel", None)).__name__.lower()
 
 
 def cost(prepared: Prepared) -> dict[str, int | None]:

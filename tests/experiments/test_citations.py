@@ -1,0 +1,32 @@
+"""The bibliography names what was used, and only that."""
+
+import re
+
+from heatbath.experiments.citations import ENTRIES, bibliography, keys
+from heatbath.experiments.sample import SampleConfig, SamplerConfig, TargetConfig
+
+
+def config(forcefield="auto", method="replica-exchange"):
+    return SampleConfig(target=TargetConfig(name="x", forcefield=forcefield), sampler=SamplerConfig(method=method))
+
+
+def test_what_is_cited_depends_on_what_was_used():
+    """A missing citation is unfair, a wrong one misleading."""
+    assert keys(config("amber99sbildn-obc2"), "hmc") == [
+        *["heatbath", "jax", "equinox", "openmm", "amber99sb", "ildn", "obc"],
+        *["replica exchange", "mbar", "hmc", "rhat", "psis"],
+    ]
+    assert keys(config(method="gibbs"), "gibbs") == ["heatbath", "jax", "equinox", "gibbs", "rhat", "psis"]
+    assert "amber14" in keys(config("amber14-vacuum"))
+    assert "obc" not in keys(config("amber14-vacuum"))
+
+
+def test_entries_are_bibtex():
+    """A broken entry stops LaTeX."""
+    names = []
+    for entry in ENTRIES.values():
+        assert entry.count("{") == entry.count("}")
+        names += re.findall(r"^@\w+\{(\w+),$", entry, flags=re.MULTILINE)
+        assert {"author", "title"} <= set(re.findall(r"^  (\w+) = ", entry, flags=re.MULTILINE))
+    assert len(set(names)) == len(ENTRIES)
+    assert "VERSION" not in bibliography(config())
