@@ -1,0 +1,55 @@
+"""One form for everything under results/: what was asked, what was run, what came out, on what.
+
+``docs/generate.py`` turns these files into the results page, so that no number in the documentation is typed by hand.
+"""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+def record(name: str, *, title: str, columns: list[str], rows: list[list], notes: list[str], data: dict) -> Path:
+    """Write results/NAME.json: a table for people (``columns``, ``rows``, ``notes``) and the numbers behind it (``data``)."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    content = {
+        "title": title,
+        "command": " ".join(["python", *[os.path.relpath(a) if a.endswith(".py") else a for a in sys.argv]]),
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+        "machine": machine(),
+        "columns": columns,
+        "rows": rows,
+        "notes": notes,
+        "data": data,
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    print(f"wrote {path.relative_to(RESULTS.parent)}")
+    return path
+
+
+def commit() -> str:
+    """Short hash of the checkout, with a mark when files differ from it."""
+    run = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=RESULTS.parent
+    )
+    return run.stdout.strip() or "unknown"
+
+
+def machine() -> dict:
+    """What the numbers were measured on."""
+    import importlib.metadata
+
+    versions = {}
+    for package in ("jax", "jaxlib", "numpy", "numba", "openmm"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine(), "python": platform.python_version(), **versions}
