@@ -71,9 +71,7 @@ def _evaluator(terms: ForceFieldTerms, threads: int) -> BatchedEnergyAndForce:
         leading = xs.shape[:2]
         return (energies.reshape(leading), forces.reshape(*leading, *xs.shape[2:])), (True, True)
 
-    def energies_and_forces(
-        xs: Float[Array, "batch atoms 3"],
-    ) -> tuple[Float[Array, " batch"], Float[Array, "batch atoms 3"]]:
+    def energies_and_forces(xs: Float[Array, "batch atoms 3"]) -> tuple[Array, Array]:
         if xs.ndim != 3 or xs.shape[1:] != (terms.n_atoms, 3) or xs.dtype.name not in ("float32", "float64"):
             raise InvalidArgumentError(
                 f"expected positions of shape (batch, {terms.n_atoms}, 3) in float32 or float64; "

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import llvmlite.ir as ir
 import numpy as np
 
-from heatbath.targets.molecules.cpu_kernel_vectors import Lanes, Vector, VectorArray
+from heatbath.targets.molecules.cpu_kernel_vectors import Lanes, Vector, VectorArray, rounded
 
 Index = ir.Value | int
 
@@ -36,15 +36,10 @@ class Vector3(NamedTuple):
     def cross(self, other: "Vector3") -> "Vector3":
         """Self x other."""
         return Vector3(
-            self.y * other.z - _rounded(self.z * other.y),
-            self.z * other.x - _rounded(self.x * other.z),
-            self.x * other.y - _rounded(self.y * other.x),
+            self.y * other.z - rounded(self.z * other.y),
+            self.z * other.x - rounded(self.x * other.z),
+            self.x * other.y - rounded(self.y * other.x),
         )
-
-
-def _rounded(product: Vector) -> Vector:
-    """The product as an ordinary vector, which does not fuse."""
-    return Vector(product.lanes, product.value)
 
 
 class Energy:

@@ -78,14 +78,15 @@ def compile_terms(terms: ForceFieldTerms, dtype: str, name: str) -> Program:
     with _lock:
         machine = _target_machine()
         module.triple, module.data_layout = machine.triple, str(machine.target_data)
-        codes = []
-        for width in (wide_width, narrow_width):
-            codes.append(BlockCode(_write_block(module, terms, precision, width, features, constants), width))
-        write_handler(module, name, terms.n_atoms, precision.bytes, *codes)
+        wide, narrow = (
+            BlockCode(_write_block(module, terms, precision, width, features, constants), width)
+            for width in (wide_width, narrow_width)
+        )
+        write_handler(module, name, terms.n_atoms, precision.bytes, wide, narrow)
         engine = _load(str(module), machine)
         address = engine.get_function_address(name)
-    needs = (_workspace_bytes(terms, precision, width) for width in (wide_width, narrow_width))
-    return Program(address, wide_width, narrow_width, *needs, (engine, constants))
+    needs, narrow_needs = (_workspace_bytes(terms, precision, width) for width in (wide_width, narrow_width))
+    return Program(address, wide_width, narrow_width, needs, narrow_needs, (engine, constants))
 
 
 def _workspace_bytes(terms: ForceFieldTerms, precision: Precision, width: int) -> int:

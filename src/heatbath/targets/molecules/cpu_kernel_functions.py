@@ -13,7 +13,7 @@ import llvmlite.ir as ir
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 
-from heatbath.targets.molecules.cpu_kernel_vectors import Lanes, Vector
+from heatbath.targets.molecules.cpu_kernel_vectors import Lanes, Vector, rounded
 
 _SQRT_HALF = math.sqrt(0.5)
 
@@ -63,7 +63,7 @@ def reciprocal(x: Vector) -> Vector:
     """1/x within 1.5 units in the last place; NaN at 0 and beyond the range, where the estimate has nothing to refine."""
     estimate = _estimate(x, "rcp")
     if estimate is None:
-        return 1.0 / x if isinstance(x, float) else x.lanes.vector(1.0) / x
+        return x.lanes.vector(1.0) / x
     y, bits = estimate
     while bits < 8 * x.lanes.precision.bytes * 0.7:
         error = 1.0 - x * y
@@ -101,7 +101,7 @@ def exponential(x: Vector) -> Vector:
     """
     lanes, precision = x.lanes, x.lanes.precision
     builder = lanes.builder
-    degree = 6 if precision.bytes == 4 else 11
+    degree = 5 if precision.bytes == 4 else 11
     x = lanes.at_least(x, -(precision.exponent_bias - 2) * math.log(2.0))
     magic = 1.5 * 2.0**precision.mantissa_bits
     shifted = x * math.log2(math.e) + magic
@@ -117,8 +117,8 @@ def _log_series(z2: np.ndarray) -> np.ndarray:
     return 2.0 * np.arctanh(z) / z
 
 
-def logarithm(x: Vector) -> Vector:
-    """log(x) for positive normal x.
+def logarithm(x: Vector, *, times: float = 1.0) -> Vector:
+    """times * log(x) for positive normal x; the factor costs nothing.
 
     x = 2^e m with m in [sqrt(1/2), sqrt(2)) and log m = 2 artanh(z), z = (m - 1)/(m + 1), |z| < 0.172.
     """
@@ -135,8 +135,34 @@ def logarithm(x: Vector) -> Vector:
     z = (mantissa - 1.0) * reciprocal(mantissa + 1.0)
     z2 = z * z
     degree = 3 if precision.bytes == 4 else 7
-    series = _horner(Vector(lanes, z2.value), _interpolation(_log_series, 0.0, 0.0296, degree))
-    return power * math.log(2.0) + z * series
+    coefficients = tuple(times * c for c in _interpolation(_log_series, 0.0, 0.0296, degree))
+    series = _horner(z2, coefficients)
+    return power * (times * math.log(2.0)) + z * series
+
+
+@functools.cache
+def _narrowest_series(high: float, tolerance: float) -> tuple[float, ...]:
+    """The shortest interpolation of log((1 + z)/(1 - z))/z in z^2 on [0, high] with an error below ``tolerance``."""
+    grid = np.linspace(0.0, high, 2001)
+    for degree in range(1, 16):
+        error = Polynomial(_interpolation(_log_series, 0.0, high, degree))(grid) - _log_series(grid)
+        if (np.abs(error) < tolerance).all():
+            break
+    return _interpolation(_log_series, 0.0, high, degree)
+
+
+def log_of_ratio(a: Vector, b: Vector, lowest: float, *, times: float = 1.0) -> Vector:
+    """times * log(a/b) for lowest <= a/b <= 1, with an absolute error of one rounding of log(lowest).
+
+    With c = sqrt(lowest): log c + 2 artanh(z), z = (a - c b)/(a + c b), which needs neither a/b nor its exponent.
+    """
+    centre = math.sqrt(lowest)
+    z = rounded((a - centre * b) * reciprocal(a + centre * b))
+    bound = (1.0 - centre) / (1.0 + centre)
+    tolerance = max(1e-15, 0.25 * float(np.finfo(a.lanes.precision.dtype).eps))
+    series = _narrowest_series(1.01 * bound**2, tolerance)
+    scaled = tuple(times * c for c in series)
+    return z * _horner(rounded(z * z), scaled) + times * math.log(centre)
 
 
 def hyperbolic_tangent(x: Vector) -> Vector:
@@ -165,8 +191,7 @@ def angle_of(x: Vector, y: Vector) -> Vector:
     far = lanes.less(lanes.vector(math.tan(math.pi / 8)), size)
     near = lanes.select(far, (size - 1.0) / (size + 1.0), size)
     degree = 5 if lanes.precision.bytes == 4 else 11
-    near2 = Vector(lanes, (near * near).value)
-    small = near * _horner(near2, _interpolation(_arctan_series, 0.0, 0.1716, degree))
+    small = near * _horner(near * near, _interpolation(_arctan_series, 0.0, 0.1716, degree))
     arc = lanes.select(far, small + math.pi / 4, small)
     signed = lanes.select(lanes.less(t, 0.0), -arc, arc)
     first_quadrant = signed + math.pi / 4

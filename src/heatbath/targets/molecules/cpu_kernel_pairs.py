@@ -9,7 +9,7 @@ import numpy as np
 
 from heatbath.targets.molecules.cpu_kernel_block import Block, Index, Vector3
 from heatbath.targets.molecules.cpu_kernel_functions import reciprocal_square_root
-from heatbath.targets.molecules.cpu_kernel_vectors import Lanes, Vector
+from heatbath.targets.molecules.cpu_kernel_vectors import Lanes, Product, Vector, rounded
 from heatbath.targets.molecules.terms import ForceFieldTerms
 
 #: Pairs closer than this (nm) are given the force field at this distance, so that r^-14 stays a number.
@@ -17,7 +17,7 @@ CLOSEST = {4: 2e-3, 8: 1e-20}
 
 
 def pair_parameters(terms: ForceFieldTerms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(coulomb q q, s^2, 4 eps) of every pair, (n, n) each; zero where a pair does not interact.
+    """(coulomb q q, c6, c12) of every pair, (n, n) each, with c6 = 4 eps s^6 and c12 = 4 eps s^12; zero: no interaction.
 
     Without a cutoff exceptions are written into the tables; with one they are left out (``exception_rows`` has them).
     """
@@ -27,23 +27,26 @@ def pair_parameters(terms: ForceFieldTerms) -> tuple[np.ndarray, np.ndarray, np.
     charge = terms.coulomb_constant * terms.charges[:, None] * terms.charges
     sigma = 0.5 * (terms.sigma[:, None] + terms.sigma)
     depth = 4.0 * np.sqrt(terms.epsilon[:, None] * terms.epsilon)
+    c6, c12 = depth * sigma**6, depth * sigma**12
     i, j = terms.exception_atoms.T
-    keep = 1.0 if terms.nonbonded_method == "no_cutoff" else 0.0
-    for table, values in (
-        (charge, keep * terms.coulomb_constant * terms.exception_chargeprod),
-        (sigma, terms.exception_sigma),
-        (depth, keep * 4.0 * terms.exception_epsilon),
-    ):
-        table[i, j] = table[j, i] = values
-    return charge, np.where(depth == 0.0, 0.0, sigma**2), depth
+    for table, values in zip((charge, c6, c12), exception_parameters(terms), strict=True):
+        table[i, j] = table[j, i] = values if terms.nonbonded_method == "no_cutoff" else 0.0
+    return charge, c6, c12
+
+
+def exception_parameters(terms: ForceFieldTerms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(coulomb q q, c6, c12) of every exception."""
+    depth = 4.0 * terms.exception_epsilon
+    charge = terms.coulomb_constant * terms.exception_chargeprod
+    return charge, depth * terms.exception_sigma**6, depth * terms.exception_sigma**12
 
 
 class PairRows:
     """The list of pairs: ``partner[p]`` is j, rows begin at ``start[i]``; the interacting ones end at ``middle[i]``."""
 
     def __init__(self, terms: ForceFieldTerms, *, with_excluded: bool):
-        charge, sigma2, depth = pair_parameters(terms)
-        interacting = (charge != 0.0) | (depth != 0.0)
+        charge, c6, c12 = pair_parameters(terms)
+        interacting = (charge != 0.0) | (c6 != 0.0) | (c12 != 0.0)
         partner, start, middle = [], [0], []
         for i in range(terms.n_atoms):
             later = np.arange(i + 1, terms.n_atoms)
@@ -58,7 +61,7 @@ class PairRows:
         self.middle = np.array(middle, dtype=np.int32)
         owner = np.repeat(np.arange(terms.n_atoms), np.diff(self.start))
         pairs = (owner, self.partner)
-        self.parameters = np.stack([charge[pairs], sigma2[pairs], depth[pairs]], axis=1)
+        self.parameters = np.stack([charge[pairs], c6[pairs], c12[pairs]], axis=1)
         self.owner = owner
 
     @property
@@ -78,55 +81,49 @@ class NonbondedForce:
     def __init__(self, lanes: Lanes, terms: ForceFieldTerms):
         self._lanes = lanes
         self._cutoff = terms.cutoff if terms.nonbonded_method == "cutoff_non_periodic" else None
-        self._switch = terms.switching_distance if self._cutoff else None
-        if self._cutoff:
-            dielectric = terms.reaction_field_dielectric
-            self._k_rf = (dielectric - 1.0) / (2.0 * dielectric + 1.0) / self._cutoff**3
-            self._c_rf = 3.0 * dielectric / (2.0 * dielectric + 1.0) / self._cutoff
+        self._switch = terms.switching_distance
+        self._dielectric = terms.reaction_field_dielectric
 
-    def __call__(self, r2: Vector, charge: Vector, sigma2: Vector, depth: Vector) -> tuple[Vector, Vector]:
-        """(energy, force over distance); the parameters are coulomb q q, s^2 and 4 eps."""
-        lanes = self._lanes
-        inverse = reciprocal_square_root(r2)
-        energy, force = self._plain(inverse, charge, sigma2, depth)
+    def __call__(self, r2: Vector, charge: Vector, c6: Vector, c12: Vector) -> tuple[Vector, Vector]:
+        """(energy, force over distance); the parameters are coulomb q q, 4 eps s^6 and 4 eps s^12."""
         if self._cutoff is None:
-            return energy, force
-        dispersion, dispersion_force = self._dispersion(inverse, sigma2, depth)
+            return self.uncut(r2, charge, c6, c12)
+        lanes, cutoff, dielectric = self._lanes, self._cutoff, self._dielectric
+        k_rf = (dielectric - 1.0) / (2.0 * dielectric + 1.0) / cutoff**3
+        c_rf = 3.0 * dielectric / (2.0 * dielectric + 1.0) / cutoff
+        inverse = reciprocal_square_root(r2)
         inverse2 = inverse * inverse
+        dispersion, push = self._dispersion(inverse2, c6, c12)
         if self._switch is not None:
-            dispersion, dispersion_force = self._switched(r2, inverse, dispersion, dispersion_force * inverse2)
-        else:
-            dispersion_force = dispersion_force * inverse2
-        energy = charge * (inverse + (r2 * self._k_rf - self._c_rf)) + dispersion
-        force = charge * (inverse * inverse2 - 2.0 * self._k_rf) + dispersion_force
-        inside = lanes.less_or_nan(r2, self._cutoff**2)
+            dispersion, push = self._switched(r2 * inverse, dispersion, push, self._switch, cutoff - self._switch)
+        energy = charge * (inverse + (r2 * k_rf - c_rf)) + dispersion
+        force = charge * (inverse * inverse2 - 2.0 * k_rf) + push * inverse2
+        inside = lanes.less_or_nan(r2, cutoff**2)
         return lanes.select(inside, energy, 0.0), lanes.select(inside, force, 0.0)
 
-    def exception(self, r2: Vector, charge: Vector, sigma2: Vector, depth: Vector) -> tuple[Vector, Vector]:
+    def uncut(self, r2: Vector, charge: Vector, c6: Vector, c12: Vector) -> tuple[Vector, Vector]:
         """The same without cutoff, reaction field and switching."""
-        return self._plain(reciprocal_square_root(r2), charge, sigma2, depth)
+        inverse = reciprocal_square_root(r2)
+        inverse2 = inverse * inverse
+        dispersion, push = self._dispersion(inverse2, c6, c12)
+        coulomb = charge * inverse
+        return coulomb + dispersion, (push + rounded(coulomb)) * inverse2
 
     @staticmethod
-    def _dispersion(inverse: Vector, sigma2: Vector, depth: Vector) -> tuple[Vector, Vector]:
-        """(energy, -dU/dr r) of the Lennard-Jones term."""
-        s2 = (inverse * inverse) * sigma2
-        s6 = (s2 * s2) * s2
-        deep = depth * s6
-        return deep * (s6 - 1.0), deep * (12.0 * s6 - 6.0)
+    def _dispersion(inverse2: Vector, c6: Vector, c12: Vector) -> tuple[Vector, Product]:
+        """(E, -dE/dr r) with E = c12/r^12 - c6/r^6; the second is 6 (E + c12/r^12)."""
+        inverse6 = (inverse2 * inverse2) * inverse2
+        repulsion = c12 * inverse6
+        energy = rounded((repulsion - c6) * inverse6)
+        return energy, 6.0 * (repulsion * inverse6 + energy)
 
-    def _plain(self, inverse: Vector, charge: Vector, sigma2: Vector, depth: Vector) -> tuple[Vector, Vector]:
-        dispersion, push = self._dispersion(inverse, sigma2, depth)
-        coulomb = charge * inverse
-        return dispersion + coulomb, (push + coulomb) * (inverse * inverse)
-
-    def _switched(self, r2: Vector, inverse: Vector, energy: Vector, force: Vector) -> tuple[Vector, Vector]:
-        """Multiplied by S = 1 - 10 t^3 + 15 t^4 - 6 t^5; -d(E S)/dr / r = F S - E S'/r."""
-        width = self._cutoff - self._switch
-        t = self._lanes.at_least((r2 * inverse) * (1.0 / width) - self._switch / width, 0.0)
+    def _switched(self, r: Vector, energy: Vector, push: Vector, switch: float, width: float) -> tuple[Vector, Vector]:
+        """Multiplied by S = 1 - 10 t^3 + 15 t^4 - 6 t^5, t = (r - switch)/width; -d(E S)/dr r = push S - E S' r."""
+        t = self._lanes.at_least((r - switch) * (1.0 / width), 0.0)
         t2 = t * t
         factor = 1.0 + (t2 * t) * (t * (15.0 - 6.0 * t) - 10.0)
         slope = (t2 * (t * (60.0 - 30.0 * t) - 30.0)) * (1.0 / width)
-        return energy * factor, force * factor - (energy * slope) * inverse
+        return energy * factor, push * factor - (energy * slope) * r
 
 
 def add_nonbonded(block: Block, terms: ForceFieldTerms) -> None:
@@ -155,21 +152,19 @@ def add_exceptions(block: Block, terms: ForceFieldTerms) -> None:
     """With a cutoff, the exceptions that are not zero, which are never cut."""
     if terms.nonbonded_method != "cutoff_non_periodic":
         return
-    acting = (terms.exception_chargeprod != 0.0) | (terms.exception_epsilon != 0.0)
+    parameters = np.stack(exception_parameters(terms), axis=1)
+    acting = (parameters != 0.0).any(axis=1)
     if not acting.any():
         return
     lanes = block.lanes
-    atoms = lanes.table(terms.exception_atoms[acting])
-    depth = 4.0 * terms.exception_epsilon[acting]
-    sigma2 = np.where(depth == 0.0, 0.0, terms.exception_sigma[acting] ** 2)
-    parameters = block.table(terms.coulomb_constant * terms.exception_chargeprod[acting], sigma2, depth)
+    atoms, table = lanes.table(terms.exception_atoms[acting]), lanes.table(parameters[acting])
     nonbonded = NonbondedForce(lanes, terms)
     energy = lanes.variable()
     with lanes.loop(0, int(acting.sum())) as pair:
         i, j = atoms.index(pair, 0), atoms.index(pair, 1)
         d = block.position(i).minus(block.position(j))
-        values = (parameters.vector(pair, column) for column in range(3))
-        pair_energy, force = nonbonded.exception(squared_distance(lanes, d), *values)
+        values = (table.vector(pair, column) for column in range(3))
+        pair_energy, force = nonbonded.uncut(squared_distance(lanes, d), *values)
         energy.add(pair_energy)
         block.add_force(i, d.times(force))
         block.add_force(j, d.times(-force))

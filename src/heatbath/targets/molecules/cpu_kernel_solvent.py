@@ -11,6 +11,9 @@ cancel wherever L is |r - s| or rho, except inside an atom that engulfs the othe
 is missing: there dI/dr has an additional 1/L^2.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import llvmlite.ir as ir
 import numpy as np
 
@@ -18,6 +21,7 @@ from heatbath.targets.molecules.cpu_kernel_block import Block, Vector3
 from heatbath.targets.molecules.cpu_kernel_functions import (
     exponential,
     hyperbolic_tangent,
+    log_of_ratio,
     logarithm,
     reciprocal,
     reciprocal_square_root,
@@ -29,11 +33,11 @@ from heatbath.targets.molecules.cpu_kernel_pairs import (
     push_apart,
     squared_distance,
 )
-from heatbath.targets.molecules.cpu_kernel_vectors import Vector
+from heatbath.targets.molecules.cpu_kernel_vectors import Vector, rounded
 from heatbath.targets.molecules.terms import ForceFieldTerms
 
 _PROBE_RADIUS = 0.14  # nm, of the surface term
-_PER_ATOM = 4  # vectors per atom in scratch: born radius, its half inverse, dE/dB, and 2 I, later dB/dI, later A
+_PER_ATOM = 4  # vectors per atom in scratch: Born radius, its half inverse, -2 dE/dB, and 2 I, later dB/dI, later A
 _BORN, _HALF_INVERSE, _SLOPE, _CHAIN = range(_PER_ATOM)
 _PER_PAIR = 3
 
@@ -42,6 +46,16 @@ def scratch_vectors(terms: ForceFieldTerms) -> int:
     """Vectors of working memory that a block needs."""
     n = terms.n_atoms
     return 0 if terms.gb_model is None else _PER_ATOM * n + _PER_PAIR * (n * (n - 1) // 2)
+
+
+class Distance(NamedTuple):
+    """Of one pair: r^2, r, r/4, 1/r and -1/r^2."""
+
+    squared: Vector
+    r: Vector
+    quarter: Vector
+    inverse: Vector
+    minus_inverse2: Vector
 
 
 class Solvent:
@@ -59,7 +73,7 @@ class Solvent:
         self.atoms = block.table(
             terms.gb_offset_radius,
             terms.gb_scaled_radius,
-            terms.gb_scaled_radius**2,
+            0.25 * terms.gb_scaled_radius**2,
             1.0 / terms.gb_offset_radius,
             1.0 / terms.gb_radius,
             0.5 * self.strength * terms.gb_charges**2,
@@ -67,10 +81,11 @@ class Solvent:
         )
         self.per_pair = block.scratch.from_index(_PER_ATOM * terms.n_atoms)
         self.nonbonded = NonbondedForce(lanes, terms)
-        offset, scaled = terms.gb_offset_radius, terms.gb_scaled_radius
         distinct = ~np.eye(terms.n_atoms, dtype=bool)
-        self.some_engulf = bool(((scaled[None, :] > offset[:, None]) & distinct).any())
-        self.some_vanish = bool(((scaled[None, :] < offset[:, None]) & distinct).any())
+        rho, scaled = terms.gb_offset_radius[:, None], terms.gb_scaled_radius[None, :]
+        # beyond this distance no sphere swallows an atom or lies inside one, and L/U is not below the lowest ratio
+        self.closest = 1.001 * float(np.abs(rho - scaled)[distinct].max(initial=0.0))
+        self.lowest_ratio = 0.999 * float((rho / (rho + 2.0 * scaled))[distinct].min(initial=1.0))
 
     def _row(self, i: ir.Value):
         following = self.lanes.builder.add(i, self.lanes.integer(1))
@@ -91,52 +106,90 @@ class Solvent:
             scratch.store(self._slot(i, _CHAIN), 0.0)
         with lanes.loop(0, self.terms.n_atoms) as i:
             here = block.position(i)
-            rho, scaled, scaled2 = (self.atoms.vector(i, column) for column in range(3))
+            rho, scaled, quarter_scaled2 = (self.atoms.vector(i, column) for column in range(3))
             inverse_rho = self.atoms.vector(i, 3)
             total = lanes.variable()
             with self._row(i) as pair:
                 j = self.partner.index(pair)
                 r2 = squared_distance(lanes, here.minus(block.position(j)))
                 inverse = reciprocal_square_root(r2)
-                shape = (r2, r2 * inverse, inverse)
-                other = (self.atoms.vector(j, column) for column in range(4))
-                rho_j, scaled_j, scaled2_j, inverse_rho_j = other
-                on_i, slope_i = self._integral(*shape, rho, inverse_rho, scaled_j, scaled2_j)
-                on_j, slope_j = self._integral(*shape, rho_j, inverse_rho_j, scaled, scaled2)
+                r = rounded(r2 * inverse)
+                shape = Distance(r2, r, rounded(0.25 * r), inverse, rounded(-inverse * inverse))
+                rho_j, scaled_j, quarter_j, inverse_rho_j = (self.atoms.vector(j, column) for column in range(4))
+                on_i, slope_i, on_j, slope_j = self._both_directions(
+                    shape, (rho, scaled, quarter_scaled2, inverse_rho), (rho_j, scaled_j, quarter_j, inverse_rho_j)
+                )
                 total.add(on_i)
                 scratch.add(self._slot(j, _CHAIN), on_j)
                 self.per_pair.store(self._kept(pair, 0), slope_i)
                 self.per_pair.store(self._kept(pair, 1), slope_j)
             scratch.add(self._slot(i, _CHAIN), total.get())
 
-    def _integral(
-        self, r2: Vector, r: Vector, inverse: Vector, rho, inverse_rho, scaled, scaled2
-    ) -> tuple[Vector, Vector]:
-        """(2 I, 2 (dI/dr)/r) of one direction: the sphere of radius ``scaled`` around the other atom, at distance r."""
+    def _both_directions(self, shape: Distance, i: Sequence[Vector], j: Sequence[Vector]) -> Sequence[Vector]:
+        """(2 I_ij, D_ij, 2 I_ji, D_ji) of one pair; ``i`` and ``j`` are rho, s, s^2/4 and 1/rho of the two atoms.
+
+        Distances below every |rho - s| hardly occur: the general formulas are computed only where some lane needs them,
+        and taken only in those lanes, so that a configuration does not depend on its neighbours.
+        """
         lanes = self.lanes
-        upper, below = r + scaled, lanes.absolute(r - scaled)
-        lower = lanes.at_least(below, rho)
-        both = reciprocal(upper * lower)
-        inverse_lower, inverse_upper = Vector(lanes, (upper * both).value), Vector(lanes, (lower * both).value)
-        difference = inverse_lower - inverse_upper
-        quarter = (0.25 * difference) * (inverse_lower + inverse_upper)
-        half_log = (0.5 * logarithm(lower * inverse_upper)) * inverse
-        reach = scaled2 * inverse
-        integral = (difference - quarter * (r - reach)) + half_log
-        slope = inverse * (-(quarter * (1.0 + reach * inverse)) - half_log * inverse)
-        if self.some_engulf:
-            inside = lanes.less(rho, scaled - r)
-            if self.terms.gb_engulfed_term:
-                integral = integral + lanes.select(inside, 2.0 * (inverse_rho - inverse_lower), 0.0)
-            else:
-                slope = slope + lanes.select(inside, (2.0 * inverse) * (inverse_lower * inverse_lower), 0.0)
-        if self.some_vanish:
-            counted = lanes.less_or_nan(rho, upper)
-            integral, slope = lanes.select(counted, integral, 0.0), lanes.select(counted, slope, 0.0)
-        if self.terms.gb_cutoff is not None:
-            counted = lanes.less_or_nan(r2, self.terms.gb_cutoff**2)
-            integral, slope = lanes.select(counted, integral, 0.0), lanes.select(counted, slope, 0.0)
+        usual = (*self._integral(shape, i[0], j[1], j[2]), *self._integral(shape, j[0], i[1], i[2]))
+        if self.closest > 0.0:
+            kept = [lanes.variable(value) for value in usual]
+            close = lanes.less(shape.squared, self.closest**2)
+            with lanes.if_any(close):
+                general = (
+                    *self._close_integral(shape, i[0], i[3], j[1], j[2]),
+                    *self._close_integral(shape, j[0], j[3], i[1], i[2]),
+                )
+                for variable, value, other in zip(kept, general, usual, strict=True):
+                    variable.set(lanes.select(close, value, other))
+            usual = tuple(variable.get() for variable in kept)
+        if self.terms.gb_cutoff is None:
+            return usual
+        counted = lanes.less_or_nan(shape.squared, self.terms.gb_cutoff**2)
+        return [lanes.select(counted, value, 0.0) for value in usual]
+
+    def _integral(self, shape: Distance, rho: Vector, scaled: Vector, quarter_scaled2: Vector) -> tuple[Vector, Vector]:
+        """(2 I, 2 (dI/dr)/r) of one direction: the sphere of radius ``scaled`` around the other atom, at distance r."""
+        upper = shape.r + scaled
+        lower = self.lanes.at_least(shape.r - scaled, rho)
+        half_log = rounded(log_of_ratio(lower, upper, self.lowest_ratio, times=0.5) * shape.inverse)
+        integral, slope, _ = self._shell(shape, lower, upper, half_log, quarter_scaled2)
         return integral, slope
+
+    def _shell(
+        self, shape: Distance, lower: Vector, upper: Vector, half_log: Vector, quarter_scaled2: Vector
+    ) -> tuple[Vector, Vector, Vector]:
+        """(2 I, 2 (dI/dr)/r, 1/L).
+
+        With P = (1/L - 1/U)(1/L + 1/U) and g = log(L/U)/(2 r), written such that both need the same products:
+        2 I = 1/L - 1/U - P (r - s^2/r)/4 + g and 2 (dI/dr)/r = -(P (r + s^2/r)/4 + g)/r^2.
+        """
+        both = reciprocal(upper * lower)
+        inverse_lower, inverse_upper = rounded(upper * both), rounded(lower * both)
+        difference = inverse_lower - inverse_upper
+        product = rounded(difference * (inverse_lower + inverse_upper))
+        reach = rounded(quarter_scaled2 * shape.inverse)
+        integral = difference - product * (shape.quarter - reach) + half_log
+        slope = shape.minus_inverse2 * (product * (shape.quarter + reach) + half_log)
+        return integral, slope, inverse_lower
+
+    def _close_integral(
+        self, shape: Distance, rho: Vector, inverse_rho: Vector, scaled: Vector, quarter_scaled2: Vector
+    ) -> tuple[Vector, Vector]:
+        """The same at any distance, also where one sphere swallows the other."""
+        lanes, inverse = self.lanes, shape.inverse
+        upper = shape.r + scaled
+        lower = lanes.at_least(lanes.absolute(shape.r - scaled), rho)
+        half_log = rounded((logarithm(lower, times=0.5) - logarithm(upper, times=0.5)) * inverse)
+        integral, slope, inverse_lower = self._shell(shape, lower, upper, half_log, quarter_scaled2)
+        engulfed = lanes.less(rho, scaled - shape.r)
+        if self.terms.gb_engulfed_term:
+            integral = integral + lanes.select(engulfed, 2.0 * (inverse_rho - inverse_lower), 0.0)
+        else:
+            slope = slope + lanes.select(engulfed, (2.0 * inverse) * (inverse_lower * inverse_lower), 0.0)
+        counted = lanes.less_or_nan(rho, upper)
+        return lanes.select(counted, integral, 0.0), lanes.select(counted, slope, 0.0)
 
     def radii(self) -> None:
         """Born radii, their derivatives dB/dI, the energy of each atom alone and its part of dE/dB."""
@@ -146,20 +199,20 @@ class Solvent:
             rho, inverse_rho, inverse_radius, own, surface = (
                 self.atoms.vector(i, column) for column in (0, 3, 4, 5, 6)
             )
-            psi = Vector(lanes, ((0.5 * rho) * scratch.load(self._slot(i, _CHAIN))).value)
+            psi = rounded((0.5 * rho) * scratch.load(self._slot(i, _CHAIN)))
             alpha, beta, gamma = terms.gb_alpha, terms.gb_beta, terms.gb_gamma
             tanh = hyperbolic_tangent(psi * (alpha + psi * (gamma * psi - beta)))
             inner_slope = alpha + psi * ((3.0 * gamma) * psi - 2.0 * beta)
             inverse = inverse_rho - tanh * inverse_radius
             born = reciprocal(inverse)
             chain = (born * born) * (((1.0 - tanh * tanh) * inner_slope) * (rho * inverse_radius))
-            alone = own * inverse
-            inverse2 = Vector(lanes, (inverse * inverse).value)
+            alone = rounded(own * inverse)
+            inverse2 = rounded(inverse * inverse)
             exposed = surface * ((inverse2 * inverse2) * inverse2)
-            energy.add(Vector(lanes, alone.value) + exposed)
+            energy.add(alone + exposed)
             scratch.store(self._slot(i, _BORN), born)
             scratch.store(self._slot(i, _HALF_INVERSE), 0.5 * inverse)
-            scratch.store(self._slot(i, _SLOPE), -((Vector(lanes, alone.value) + 6.0 * exposed) * inverse))
+            scratch.store(self._slot(i, _SLOPE), (2.0 * (alone + 6.0 * exposed)) * inverse)
             scratch.store(self._slot(i, _CHAIN), chain)
         self.block.energy.add(energy.get())
 
@@ -198,27 +251,27 @@ class Solvent:
     def _polar(
         self, r2: Vector, charge: Vector, product: Vector, quarter_inverse: Vector
     ) -> tuple[Vector, Vector, Vector]:
-        """(energy, -dE/dr / r, dE/dB_i / B_j = dE/dB_j / B_i) of charge/f, f^2 = r^2 + B_i B_j exp(-r^2/(4 B_i B_j))."""
+        """(energy, -dE/dr / r, -2 dE/dB_i / B_j = -2 dE/dB_j / B_i) of charge/f, f^2 = r^2 + B_i B_j exp(-r^2/(4 B_i B_j))."""
         lanes = self.lanes
-        exponent = Vector(lanes, (r2 * quarter_inverse).value)
+        exponent = rounded(r2 * quarter_inverse)
         decay = exponential(-exponent)
         inverse = reciprocal_square_root(product * decay + r2)
-        energy = Vector(lanes, (charge * inverse).value)
-        strength = Vector(lanes, (energy * (inverse * inverse)).value)
+        energy = rounded(charge * inverse)
+        strength = rounded(energy * (inverse * inverse))
         force = strength * (1.0 - 0.25 * decay)
-        common = (-0.5 * strength) * (decay + exponent * decay)
+        common = strength * (decay + exponent * decay)
         cutoff = self.terms.gb_cutoff
         if cutoff is not None:
             inside = lanes.less_or_nan(r2, cutoff**2)
             energy = energy - charge * (1.0 / cutoff)
-            return tuple(lanes.select(inside, value, 0.0) for value in (energy, force, common))
+            energy, force, common = (lanes.select(inside, value, 0.0) for value in (energy, force, common))
         return energy, force, common
 
     def forces(self) -> None:
         """Pass 3: the chain rule through the Born radii, and all forces of pairs."""
         block, lanes, scratch = self.block, self.lanes, self.block.scratch
         with lanes.loop(0, self.terms.n_atoms) as i:
-            chain = scratch.load(self._slot(i, _CHAIN)) * (-0.5 * scratch.load(self._slot(i, _SLOPE)))
+            chain = scratch.load(self._slot(i, _CHAIN)) * (0.25 * scratch.load(self._slot(i, _SLOPE)))
             scratch.store(self._slot(i, _CHAIN), chain)
         with lanes.loop(0, self.terms.n_atoms) as i:
             here, own = block.position(i), ForceSum(lanes)

@@ -83,6 +83,11 @@ class Product(Vector):
         return Product(-self.left, self.right)
 
 
+def rounded(product: Vector) -> Vector:
+    """A product as an ordinary vector, which does not fuse: it is used more than once, or another product should fuse."""
+    return Vector(product.lanes, product.value)
+
+
 class Variable:
     """A vector that loops may change."""
 
@@ -264,6 +269,14 @@ class Lanes:
     def at_least(self, a: Vector, floor: Vector | float) -> Vector:
         """max(a, floor); a NaN in ``a`` stays."""
         return self.select(self.less(a, floor), floor, a)
+
+    @contextlib.contextmanager
+    def if_any(self, mask: ir.Value) -> Iterator[None]:
+        """``with lanes.if_any(mask)``: the body runs when some lane is set, which is expected to be rare."""
+        builder = self.builder
+        bits = builder.bitcast(mask, ir.IntType(self.width))
+        with builder.if_then(builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0)), likely=False):
+            yield
 
     # Control ----------------------------------------------------------------------------------------------------------
     @contextlib.contextmanager
