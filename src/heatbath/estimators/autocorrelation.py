@@ -7,7 +7,6 @@ tail sizes: Vehtari, Gelman, Simpson, Carpenter & Buerkner 2021, Bayesian Analys
 from typing import Any
 
 import numpy as np
-from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
 
 from heatbath.errors import InvalidArgumentError, NonFiniteError
@@ -83,9 +82,9 @@ def _rank_normalised(values: np.ndarray) -> np.ndarray:
 def _autocovariance(centred: np.ndarray) -> np.ndarray:
     """(1/n) sum_i x_i x_{i+t} along the last axis, by Fourier transform."""
     n = centred.shape[-1]
-    size = next_fast_len(2 * n, real=True)
-    spectrum = rfft(centred, n=size, axis=-1)
-    return irfft(np.abs(spectrum) ** 2, n=size, axis=-1)[..., :n] / n
+    size = 2 ** (2 * n - 1).bit_length()
+    spectrum = np.fft.rfft(centred, n=size, axis=-1)
+    return np.fft.irfft(np.abs(spectrum) ** 2, n=size, axis=-1)[..., :n] / n
 
 
 def _geyer_sum(rho: np.ndarray) -> float:

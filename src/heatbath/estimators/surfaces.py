@@ -58,8 +58,8 @@ def free_energy_surface(
 ) -> Surface:
     """-log of the weighted histogram of one or two observables.
 
-    observables: an ``Observable`` of a target, a function of one configuration, or an array of values with the axes of the ensemble; or a
-        sequence of one or two of these.
+    observables: an ``Observable`` of a target, a function of one configuration, or an array of values with the axes of the
+        ensemble; or a sequence of one or two of these.
     bins: number of bins, or array of edges, one for all or one per observable. Default 72 in one dimension, 48 x 48 in two.
     ranges: (low, high) per observable. Default: the full circle of a periodic one; else the observable's own range; else where
         99.9 % of the weight is, and a margin.

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from heatbath.errors import InvalidArgumentError, UnknownTruthError
 from heatbath.spaces import Discrete
 from heatbath.targets.base import Observable, Target
+from heatbath.targets.quadrature import draw_cell
 
 #: Largest number of configurations that are enumerated, and that are drawn from by their list.
 ENUMERATION_LIMIT, SAMPLING_LIMIT = 2**20, 2**16
@@ -124,7 +125,10 @@ class PairLattice(Target):
         self._require(SAMPLING_LIMIT, "sample")
         numbers = jnp.arange(self.configurations)
         energies = jax.lax.map(lambda n: self.energy(self.configuration(n)), numbers, batch_size=4096)
-        return self.configuration(jax.random.categorical(key, -beta * energies))
+        rows = self.space.k ** (self.sites // 2)
+        mass = jnp.exp(-beta * (energies - energies.min())).reshape((rows, -1))
+        row, column = draw_cell(key, jnp.cumsum(mass.sum(axis=1)), jnp.cumsum(mass, axis=1))
+        return self.configuration(row * mass.shape[1] + column)
 
     def configuration(self, number):
         """The configuration with a number in 0 .. k^sites - 1: its digits in base k, last site fastest."""

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from heatbath.errors import InvalidArgumentError
 
@@ -107,9 +107,7 @@ class GridEnvelope(eqx.Module):
         def propose(carry):
             key, _, _ = carry
             key, cell_key, place_key, accept_key = jax.random.split(key, 4)
-            row_u, column_u = jax.random.uniform(cell_key, (2,), dtype=self.lower.dtype)
-            row = _search(lambda i: self.row_cumulative[i], self.row_cumulative.shape[0], row_u)
-            column = _search(lambda i: self.cumulative[row, i], self.cumulative.shape[1], column_u)
+            row, column = draw_cell(cell_key, self.row_cumulative, self.cumulative)
             cell = jnp.stack([row, column])[-self.lower.shape[0] :]
             x = self.lower + self.step * (cell + jax.random.uniform(place_key, self.lower.shape, self.lower.dtype))
             log_ratio = self.log_density(x) - self.log_bound[row, column]
@@ -117,6 +115,18 @@ class GridEnvelope(eqx.Module):
             return key, x, accepted
 
         return jax.lax.while_loop(lambda carry: ~carry[2], propose, (key, self.lower, jnp.asarray(False)))[1]  # noqa: FBT003
+
+
+def draw_cell(
+    key: Key[Array, ""], row_cumulative: Float[Array, " rows"], cumulative: Float[Array, "rows columns"]
+) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """A cell of a table with probability proportional to its mass, from cumulative sums over rows and within rows.
+
+    Two short searches instead of one long one keep single-precision tables accurate and draws free of large temporaries.
+    """
+    row_u, column_u = jax.random.uniform(key, (2,), dtype=cumulative.dtype)
+    row = _search(lambda i: row_cumulative[i], row_cumulative.shape[0], row_u)
+    return row, _search(lambda i: cumulative[row, i], cumulative.shape[1], column_u)
 
 
 def _values_on_grid(function, lower, step, positions):
