@@ -87,7 +87,7 @@ def test_comparison_combines_errors():
         }
 
     rows = match(results(1.0, 0.3), results(2.0, 0.4))
-    assert [row["name"] for row in rows] == ["free energy of b relative to a", "mean energy"]
+    assert [row["name"] for row in rows] == ["free energy of b relative to a", "energy"]
     assert rows[0]["sigmas"] == pytest.approx(2.0)
     assert rows[1]["sigmas"] is None
     assert len(match(results(1.0, 0.3), results(1.0, 0.3, "kJ/mol"))) == 1

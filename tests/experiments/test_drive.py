@@ -71,13 +71,13 @@ def test_a_whole_run(whole, small_sampler, key):
     """Draws, axes, units and metrics are on disk, and what is collected is what was drawn."""
     run, driven, listener = whole
     assert driven.reason is Reason.FINISHED
-    assert driven.draws == 40
+    assert driven.draws == 120
     described = ArrayStore(run.ensemble).describe()
     assert described["energies"] == {"shape": [40, 3], "dtype": "float64", "dims": ["draw", "chain"], "unit": "kJ/mol"}
     assert [beat.phase for beat in listener.beats] == ["warm-up"] * 2 + ["production"] * 8
     assert listener.beats[-1].fraction == 1.0
     assert run.metrics_length() == run.record()["metrics_bytes"]
-    assert run.last_metrics()["draws"] == 40
+    assert run.last_metrics()["draws"] == 120
     sampled = collected(small_sampler(), key, run)
     assert np.array_equal(sampled.ensemble.energies, arrays(run)["energies"].T)
     assert sampled.diagnostics["scale"] == float(driven.carry.scale)
@@ -89,7 +89,7 @@ def test_stopping_and_resuming_changes_nothing(make, small_sampler, key, whole, 
     run = make("stopped")
     driven = drive(small_sampler(), key, run, stop=StopAfter(chunks))
     assert driven.reason is Reason.SIGNAL
-    assert driven.draws == 5 * max(0, chunks - 2)
+    assert driven.draws == 15 * max(0, chunks - 2)
     assert drive(small_sampler(), key, run, resume=True).reason is Reason.FINISHED
     assert_same(run, whole[0])
     steps = [line.split(",")[0] for line in run.metrics.read_text().splitlines()]

@@ -74,7 +74,7 @@ def scalars(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     differences = results.get("free_energy_differences") or []
     found = {f"free energy of {d['to']} relative to {d['from']}": d["value"] for d in differences}
     found |= {f"population of {b['name']}": b["population"] for b in results.get("basins") or []}
-    found |= {f"mean {name}": estimate for name, estimate in (results.get("estimates") or {}).items()}
+    found |= results.get("estimates") or {}
     return {name: e for name, e in found.items() if e and not isinstance(e.get("value"), (list, dict))}
 
 

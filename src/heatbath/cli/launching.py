@@ -94,7 +94,7 @@ def print_results(results: Mapping[str, Any]) -> None:
         label = f"free energy of {item['to']} relative to {item['from']}"
         rows += [[label, _shown(item[key])] for key in ("value", "in_unit") if item.get(key)]
     rows += [[f"population of {b['name']}", _shown(b["population"])] for b in results.get("basins") or []]
-    rows += [[f"mean {name}", _shown(e)] for name, e in (results.get("estimates") or {}).items() if _scalar(e)]
+    rows += [[name, _shown(e)] for name, e in (results.get("estimates") or {}).items() if _scalar(e)]
     print_table(rows)
 
 

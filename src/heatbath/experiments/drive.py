@@ -36,8 +36,8 @@ CHECKPOINT_SHARE = 0.05
 class Beat:
     """Where a run stands after a chunk: what a progress line shows.
 
-    ``fraction`` of the whole in [0, 1]; ``elapsed`` and ``remaining`` in seconds (None while unknown); ``rate`` in energy
-    evaluations per second; ``metrics`` are the chunk's own numbers.
+    ``fraction`` of the whole in [0, 1]; ``draws`` at the asked state, all chains together; ``elapsed`` and ``remaining`` in
+    seconds (None while unknown); ``rate`` in energy evaluations per second; ``metrics`` are the chunk's own numbers.
     """
 
     phase: str
@@ -77,7 +77,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Driven:
-    """How a drive ended: the reason, the last carry, and the number of draws on disk."""
+    """How a drive ended: the reason, the last carry, and the number of draws at the asked state, all chains together."""
 
     reason: Reason
     carry: PyTree
@@ -138,8 +138,7 @@ def drive(
     else:
         carry = restore(carry, flatten(carry))  # without weak types, exactly as a resumed run would find it
         ledger.save(carry, sampler)
-    started, first = time.monotonic(), float(sampler.progress(carry))
-    reason = Reason.FINISHED
+    forecast, reason = _Forecast(), Reason.FINISHED
     while not sampler.finished(carry):
         if stop.requested:
             reason = Reason.SIGNAL
@@ -150,8 +149,11 @@ def drive(
         before = time.monotonic()
         carry, chunk = sampler.advance(carry)
         fraction = float(sampler.progress(carry))
-        ledger.add(chunk, fraction, time.monotonic() - before)
-        progress.beat(_beat(ledger, chunk, fraction, first, started, time.monotonic() - before))
+        seconds = time.monotonic() - before
+        ledger.add(chunk, fraction, seconds)
+        rate = float(chunk.metrics["evaluations"]) / max(seconds, 1e-9)
+        remaining = forecast.remaining(chunk.phase, fraction)
+        progress.beat(Beat(chunk.phase, fraction, ledger.draws, ledger.elapsed, remaining, rate, chunk.metrics))
         if ledger.is_due(limits.checkpoint_every):
             ledger.save(carry, sampler)
     ledger.save(carry, sampler)
@@ -211,7 +213,7 @@ class _Ledger:
         if chunk.phase == "production":
             self.pending.append(chunk.arrays)
             self.pending_bytes += sum(array.nbytes for array in chunk.arrays.values())
-            self.draws += len(chunk.arrays["energies"])
+            self.draws += self._independent(chunk.arrays["energies"])
         self.rows.append(
             {
                 "step": self.step,
@@ -255,6 +257,11 @@ class _Ledger:
         self.saved_step, self.saved_at = self.step, time.monotonic()
         self.save_cost = self.saved_at - before
 
+    def _independent(self, energies: np.ndarray) -> int:
+        """Draws at the asked state: recorded times, times the chains or ladders that go side by side."""
+        names = zip(self.axes["energies"], energies.shape, strict=True)
+        return int(np.prod([size for name, size in names if name in ("draw", "chain", "ladder")]))
+
     def _flush_draws(self) -> None:
         if not self.pending:
             return
@@ -268,8 +275,17 @@ class _Ledger:
         self.pending, self.pending_bytes = [], 0
 
 
-def _beat(ledger: _Ledger, chunk: Chunk, fraction: float, first: float, started: float, seconds: float) -> Beat:
-    done, spent = fraction - first, time.monotonic() - started
-    remaining = spent * (1 - fraction) / done if done > 0 else None
-    rate = float(chunk.metrics["evaluations"]) / max(seconds, 1e-9)
-    return Beat(chunk.phase, fraction, ledger.draws, ledger.elapsed, remaining, rate, chunk.metrics)
+class _Forecast:
+    """Time left, from the speed of a phase after its first chunk, which has the compilation in it."""
+
+    def __init__(self):
+        self._phase, self._since, self._fraction = "", 0.0, 0.0
+
+    def remaining(self, phase: str, fraction: float) -> float | None:
+        """Seconds left when ``fraction`` is done now; None while nobody can know."""
+        now = time.monotonic()
+        if phase != self._phase:
+            self._phase, self._since, self._fraction = phase, now, fraction
+            return None
+        done = fraction - self._fraction
+        return (now - self._since) * (1 - fraction) / done if done > 0 else None
