@@ -1,4 +1,4 @@
-"""Samplers: from a target and a state to an ensemble of properly weighted draws. ``sample`` makes every choice that is left open."""
+"""Samplers: from a target and a state to an ensemble of properly weighted draws. ``sample`` makes every open choice."""
 
 from heatbath.samplers.annealing import AnnealedImportance, GeometricPath, Schedule, linear_schedule
 from heatbath.samplers.base import Chunk, Cost, Sampled, Sampler, run_to_end

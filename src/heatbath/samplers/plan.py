@@ -4,7 +4,6 @@ import dataclasses
 import math
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -136,7 +135,7 @@ def fastest_time(target: Target, plan: Plan) -> float:
         start = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(1), leaf.shape, leaf.dtype), x)
         return jax.lax.scan(iterate, start, None, length=20)[1][-1]
 
-    found = np.asarray(eqx.filter_jit(jax.vmap(stiffness))(positions), dtype=np.float64)
+    found = np.asarray(jax.jit(jax.vmap(stiffness))(positions), dtype=np.float64)
     found = found[np.isfinite(found) & (found > 0)]
     return float(1 / np.sqrt(found.max())) if found.size else 1.0
 

@@ -1,9 +1,10 @@
 """Sequential Monte Carlo: a population annealed together, resampled when its weights have become uneven.
 
 ``anneal`` is the algorithm as one pure function (it may be vmapped over keys); ``smc`` wraps its result in an Ensemble;
-``SMCSampler`` runs independent populations in chunks. Levels are fixed beforehand, or found on the way so that the conditional effective
-sample size of every step is the same. Finding them from the particles that are then weighted makes Z-hat consistent but no longer
-unbiased (error of order 1/particles); a schedule found in a pilot run and then fixed has no such error.
+``SMCSampler`` runs independent populations in chunks. Levels are fixed beforehand, or found on the way so that the
+conditional effective sample size of every step is the same. Finding them from the particles that are then weighted makes Z-hat
+consistent but no longer unbiased (error of order 1/particles); a schedule found in a pilot run and then fixed has no such
+error.
 """
 
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from heatbath.samplers.annealing import (
 )
 from heatbath.samplers.base import Chunk, Cost, Sampled, Sampler
 from heatbath.samplers.records import dimension, from_arrays, sample_axes, to_arrays
+from heatbath.samplers.starts import energies_of
 from heatbath.state import LogDensity, ReducedEnergy, ThermoState
 from heatbath.targets.base import Target
 
@@ -301,7 +303,7 @@ def smc(
     state = u.state if isinstance(u, ReducedEnergy) else ThermoState(jnp.asarray(u.beta, dtype=float))
     energies = None
     if isinstance(u, ReducedEnergy):
-        energies = np.asarray(eqx.filter_jit(jax.vmap(u.target.energy))(population.positions))
+        energies = np.asarray(energies_of(u.target, population.positions))
     return Ensemble(
         population.positions,
         np.asarray(population.log_weights, dtype=np.float64),
@@ -375,7 +377,7 @@ class SMCSampler(Sampler):
         key = step_key(jax.random.wrap_key_data(carry.key), carry.done)
         options = {"particles": self.particles, "steps": self.steps, "resample_below": self.resample_below}
         population, infos = _fixed(key, self.start, u, self.kernel, carry.schedule, **options)
-        energies = eqx.filter_jit(jax.vmap(self.target.energy))(population.positions)
+        energies = energies_of(self.target, population.positions)
         log_weights = np.asarray(population.log_weights, dtype=np.float64)
         arrays = {
             **to_arrays(population.positions),

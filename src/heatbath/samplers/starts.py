@@ -16,14 +16,16 @@ from heatbath.targets.base import Target
 def starts(target: Target, key: Key[Array, ""], initial: PyTree, shape: tuple[int, ...], dtype: str) -> PyTree:
     """Start configurations with the leading axes ``shape``.
 
-    ``initial`` is one configuration for all, or one for each, or None for ``target.initial`` with a key per walker.
+    ``initial`` is one configuration for all, or one for each, or None for ``target.initial`` with a key per walker (for a
+    target that can ``minimise``, a minimum of its energy near the reference).
     Floating configurations get the type ``dtype``; integers stay what they are.
     Raises ``InvalidArgumentError`` when ``initial`` does not have the shape of a configuration.
     """
     events = target.space.event_shape
+    if initial is None and hasattr(target, "minimise"):
+        initial = target.minimise()
     if initial is None:
-        keys = walker_keys(key, int(np.prod(shape)))
-        initial = jax.jit(jax.vmap(target.initial))(keys)
+        initial = jax.vmap(target.initial)(walker_keys(key, int(np.prod(shape))))
         initial = jax.tree.map(lambda leaf: leaf.reshape(shape + leaf.shape[1:]), initial)
 
     def prepare(leaf: Any, event: tuple[int, ...]) -> Array:
@@ -43,10 +45,7 @@ def starts(target: Target, key: Key[Array, ""], initial: PyTree, shape: tuple[in
 
 def start_energies(target: Target, positions: PyTree, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """U of every start. Raises ``NonFiniteError`` when one is not finite."""
-    energy = target.energy
-    for _ in shape:
-        energy = eqx.filter_vmap(energy)
-    energies = eqx.filter_jit(energy)(positions)
+    energies = energies_of(target, positions, len(shape))
     bad = int((~np.isfinite(np.asarray(energies))).sum())
     if bad:
         raise NonFiniteError(
@@ -54,3 +53,12 @@ def start_energies(target: Target, positions: PyTree, shape: tuple[int, ...]) ->
             "minimise the structure or give another start with `initial`"
         )
     return energies
+
+
+@eqx.filter_jit
+def energies_of(target: Target, positions: PyTree, axes: int = 1) -> Float[Array, "..."]:
+    """U of every configuration, over ``axes`` leading axes."""
+    energy = target.energy
+    for _ in range(axes):
+        energy = jax.vmap(energy)
+    return energy(positions)
