@@ -99,15 +99,15 @@ def torsion_series(terms: ForceFieldTerms) -> tuple[np.ndarray, np.ndarray, np.n
     cosine, sine = np.zeros((highest + 1, len(atoms))), np.zeros((highest + 1, len(atoms)))
     np.add.at(cosine, (terms.torsion_periodicity, owner), terms.torsion_k * np.cos(terms.torsion_phase))
     np.add.at(sine, (terms.torsion_periodicity, owner), terms.torsion_k * np.sin(terms.torsion_phase))
-    np.add.at(cosine, (0, owner), terms.torsion_k)
+    np.add.at(cosine[0], owner, terms.torsion_k)
     return atoms, cosine, sine
 
 
 def torsion_cos_sin(x: BatchLast, atoms: np.ndarray) -> tuple[Float[Array, "terms ..."], Float[Array, "terms ..."]]:
     """Cosine and sine of the dihedral angles of ``atoms`` (t, 4), IUPAC sign: trans is 180 degrees."""
-    i, j, k, l = atoms.T
+    i, j, k, end = atoms.T
     count = len(atoms)
-    legs = differences(x, np.concatenate([i, j, k]), np.concatenate([j, k, l]))
+    legs = differences(x, np.concatenate([i, j, k]), np.concatenate([j, k, end]))
     first, axis, last = legs[:count], legs[count : 2 * count], legs[2 * count :]
     m, n = cross(first, axis), cross(axis, last)
     scale = jax.lax.rsqrt(jnp.maximum(dot(m, m) * dot(n, n), jnp.finfo(x.dtype).tiny))

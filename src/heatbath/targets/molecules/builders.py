@@ -121,10 +121,10 @@ def _refuse_d_centres(record: MoleculeTopology, positions: np.ndarray) -> None:
 
 def _relaxed(terms: ForceFieldTerms, record: MoleculeTopology, positions: np.ndarray, backend: Backend) -> np.ndarray:
     """The nearest minimum, centred; the relaxation must keep hands and peptide bonds."""
-    relaxed = np.asarray(minimise_energy(terms, backend, jnp.asarray(positions, dtype=float)), dtype=np.float64)
+    relaxed = minimise_energy(terms, backend, positions)
     bonds = peptide_bonds(record)
-    sides = [np.sign(np.cos(np.asarray(omegas(bonds, jnp.asarray(x))))) for x in (positions, relaxed)]
-    if d_centres(record, relaxed) or not np.array_equal(*sides):
+    before, after = (np.sign(np.cos(np.asarray(omegas(bonds, jnp.asarray(x))))) for x in (positions, relaxed))
+    if d_centres(record, relaxed) or not np.array_equal(before, after):
         raise StructureError(
             "the structure has such overlaps that relaxing it inverted a centre or a peptide bond. Give a better one."
         )

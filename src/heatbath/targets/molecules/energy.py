@@ -9,7 +9,6 @@ This is the one place where the evaluator is chosen.
 """
 
 import functools
-import importlib
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -19,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Scalar
 
 from heatbath.errors import InvalidArgumentError, UsageError
+from heatbath.targets.molecules import cpu_kernel
 from heatbath.targets.molecules.bonded import bonded_components
 from heatbath.targets.molecules.cmap import cmap_energy, patch_coefficients
 from heatbath.targets.molecules.implicit_solvent import solvent_energy
@@ -120,23 +120,14 @@ def evaluators(terms: ForceFieldTerms, backend: Backend) -> Evaluators:
         raise UsageError(f"expected the backend 'auto', 'xla' or 'cpu-kernel'; found {backend!r}")
     if backend == "xla" or (backend == "auto" and jax.default_backend() != "cpu"):
         return xla_evaluators(terms)
-    kernel = _compiled_kernel(terms)
-    if kernel is not None:
-        return Evaluators(lambda xs: kernel(xs)[0], kernel)
+    reason = cpu_kernel.unsupported(terms)
+    if reason is None:
+        kernel = cpu_kernel.build(terms)
+        if kernel is not None:
+            return Evaluators(lambda xs: kernel(xs)[0], kernel)
     if backend == "cpu-kernel":
-        raise UsageError(
-            "the backend 'cpu-kernel' needs the package 'numba' (pip install 'heatbath[molecules]'), a CPU, and terms that "
-            "the kernel evaluates; use backend='auto' to fall back to XLA"
-        )
+        raise UsageError(f"the backend 'cpu-kernel' cannot be had: {reason}; use backend='auto' to fall back to XLA")
     return xla_evaluators(terms)
-
-
-def _compiled_kernel(terms: ForceFieldTerms) -> Callable | None:
-    try:
-        module = importlib.import_module("heatbath.targets.molecules.cpu_kernel")
-    except ImportError:
-        return None
-    return module.build(terms)
 
 
 # One configuration, with the rules that make batches -----------------------------------------------------------------

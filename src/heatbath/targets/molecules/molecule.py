@@ -138,13 +138,16 @@ class Molecule(Target):
     def minimise(
         self, x: Float[Array, "atoms 3"] | None = None, *, tolerance: float = 1.0, max_iterations: int = 3000
     ) -> Float[Array, "atoms 3"]:
-        """A local minimum of the energy near ``x`` (default: the reference), by L-BFGS, in the precision of ``x``.
+        """A local minimum of the energy near ``x`` (default: the reference), by L-BFGS in float64, in the dtype of ``x``.
 
-        Stops when no component of the force exceeds ``tolerance`` kJ/mol/nm, after ``max_iterations``, or when the
-        precision is exhausted. Raises ``NonFiniteError`` when the energy of the start is not finite.
+        Stops when no component of the force exceeds ``tolerance`` kJ/mol/nm, or after ``max_iterations``. Raises
+        ``NonFiniteError`` when the energy of the start is not finite.
         """
         start = self._reference() if x is None else jnp.asarray(x)
-        return minimise_energy(self.terms, self.backend, start, tolerance=tolerance, max_iterations=max_iterations)
+        found = minimise_energy(
+            self.terms, self.backend, np.asarray(start), tolerance=tolerance, max_iterations=max_iterations
+        )
+        return jnp.asarray(found, start.dtype)
 
     def to_openmm_topology(self) -> Any:
         """The topology as an ``openmm.app.Topology``, for writing files."""
@@ -167,23 +170,29 @@ def _value_and_gradient(terms: ForceFieldTerms, backend: Backend) -> Callable:
 
 
 def minimise_energy(
-    terms: ForceFieldTerms, backend: Backend, x: Array, *, tolerance: float = 1.0, max_iterations: int = 3000
-) -> Array:
-    """L-BFGS from ``x``; see ``Molecule.minimise``."""
+    terms: ForceFieldTerms,
+    backend: Backend,
+    x: Float[np.ndarray, "atoms 3"],
+    *,
+    tolerance: float = 1.0,
+    max_iterations: int = 3000,
+) -> Float[np.ndarray, "atoms 3"]:
+    """L-BFGS from ``x`` in float64, whatever the default precision of JAX is; see ``Molecule.minimise``."""
     from scipy.optimize import minimize
 
     evaluate = _value_and_gradient(terms, backend)
 
     def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = evaluate(jnp.asarray(flat.reshape(x.shape), x.dtype))
-        return float(value), np.asarray(gradient, dtype=np.float64).ravel()
+        value, gradient = evaluate(jnp.asarray(flat.reshape(x.shape), dtype=jnp.float64))
+        return float(value), np.asarray(gradient).ravel()
 
-    start = np.asarray(x, dtype=np.float64).ravel()
-    value, gradient = value_and_gradient(start)
-    if not (np.isfinite(value) and np.isfinite(gradient).all()):
-        raise NonFiniteError(
-            f"the energy of the start is {value} kJ/mol; atoms lie on top of each other. Give another structure."
-        )
     options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations, "gtol": tolerance, "ftol": 0.0, "maxcor": 20}
-    found = minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
-    return jnp.asarray(found.x.reshape(x.shape), x.dtype)
+    start = np.asarray(x, dtype=np.float64).ravel()
+    with jax.enable_x64(True):  # noqa: FBT003
+        value, gradient = value_and_gradient(start)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            raise NonFiniteError(
+                f"the energy of the start is {value} kJ/mol; atoms lie on top of each other. Give another structure."
+            )
+        found = minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
+    return found.x.reshape(x.shape)

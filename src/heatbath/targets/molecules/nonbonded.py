@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from heatbath.errors import InvalidArgumentError
 from heatbath.targets.molecules.bonded import BatchLast, column, differences, dot
 from heatbath.targets.molecules.terms import ForceFieldTerms
 
@@ -67,7 +68,9 @@ def nonbonded_energy(x: BatchLast, r2: Array, terms: ForceFieldTerms, tables: Pa
     charge, c6, c12 = (column(table, r2) for table in tables)
     if terms.nonbonded_method == "no_cutoff":
         return 0.5 * _plain(r2, charge, c6, c12).sum(axis=(0, 1))
-    return 0.5 * _cut(r2, charge, c6, c12, terms).sum(axis=(0, 1)) + _exceptions(x, terms)
+    if terms.cutoff is None:
+        raise InvalidArgumentError("the nonbonded method cutoff_non_periodic needs a cutoff")
+    return 0.5 * _cut(r2, charge, c6, c12, terms, terms.cutoff).sum(axis=(0, 1)) + _exceptions(x, terms)
 
 
 def _plain(r2: Array, charge: Array, c6: Array, c12: Array) -> Array:
@@ -76,9 +79,9 @@ def _plain(r2: Array, charge: Array, c6: Array, c12: Array) -> Array:
     return (c12 * inverse6 - c6) * inverse6 + charge * inverse
 
 
-def _cut(r2: Array, charge: Array, c6: Array, c12: Array, terms: ForceFieldTerms) -> Array:
+def _cut(r2: Array, charge: Array, c6: Array, c12: Array, terms: ForceFieldTerms, cutoff: float) -> Array:
     """With reaction field, switching function and truncation (``ForceFieldTerms`` has the formulas)."""
-    cutoff, dielectric = terms.cutoff, terms.reaction_field_dielectric
+    dielectric = terms.reaction_field_dielectric
     k_rf = (dielectric - 1.0) / (2.0 * dielectric + 1.0) / cutoff**3
     c_rf = 3.0 * dielectric / (2.0 * dielectric + 1.0) / cutoff
     inverse = jax.lax.rsqrt(r2)

@@ -45,7 +45,7 @@ def terms_from_system(system: "openmm.System") -> ForceFieldTerms:
         "CustomGBForce": read_custom_gb,
         "CMMotionRemover": None,
     }
-    masses = [system.getParticleMass(i)._value for i in range(system.getNumParticles())]
+    masses = [_number(system.getParticleMass(i)) for i in range(system.getNumParticles())]
     merged: dict[str, Any] = {"masses": np.asarray(masses, dtype=np.float64)}
     for force in system.getForces():
         kind = type(force).__name__
@@ -77,7 +77,7 @@ def _refuse_rigid(system: "openmm.System") -> None:
                 f"particle {index} is a virtual site ({kind}), which heatbath does not evaluate. Use a force field "
                 "without virtual sites."
             )
-        if not system.getParticleMass(index)._value > 0:
+        if not _number(system.getParticleMass(index)) > 0:
             raise UnsupportedForceError(
                 f"particle {index} has no mass, which OpenMM takes for a fixed atom; heatbath moves every atom. Give it "
                 "a mass."
@@ -97,7 +97,7 @@ def _merge(merged: dict[str, Any], found: dict[str, Any], kind: str) -> None:
             )
 
 
-def _columns(rows: list[tuple], n_atoms: int) -> tuple[np.ndarray, list[np.ndarray]]:
+def _columns(rows: list, n_atoms: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """Split rows (atom, ..., atom, parameter, ...) into the atom table and the parameter columns."""
     if not rows:
         return np.zeros((0, n_atoms), dtype=np.int32), []

@@ -1,5 +1,6 @@
 """Three-dimensional peptides from one-letter sequences: heavy atoms from RDKit, stretched out, all L and all trans."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def _stretch(molecule: Any) -> None:
     conformer = molecule.GetConformer()
     residues = _backbone(molecule)
     ring = molecule.GetRingInfo()
-    for before, here in zip(residues[:-1], residues[1:], strict=True):
+    for before, here in itertools.pairwise(residues):
         turns = [
             ((before["N"], before["CA"], before["C"], here["N"]), PSI),
             ((before["CA"], before["C"], here["N"], here["CA"]), OMEGA),

@@ -16,13 +16,11 @@ from heatbath.targets.molecules.topology import MoleculeTopology
 
 #: Sign of the triple product of the bond vectors to the named neighbours, in L-amino acids (2S,3S Ile and 2S,3R Thr).
 _L_CENTRES = {
-    ("*", "CA"): (("N", "C", "CB"), 1),
+    ("any", "CA"): (("N", "C", "CB"), 1),
     ("ILE", "CB"): (("CA", "CG1", "CG2"), 1),
     ("THR", "CB"): (("CA", "OG1", "CG2"), 1),
 }
-_NATURAL = frozenset(
-    "ALA ARG ASN ASP ASH CYS CYX CYM GLN GLU GLH HIS HID HIE HIP ILE LEU LYS LYN MET PHE PRO SER THR TRP TYR VAL".split()
-)
+_NATURAL = "ALA ARG ASN ASP ASH CYS CYX CYM GLN GLU GLH HIS HID HIE HIP ILE LEU LYS LYN MET PHE PRO SER THR TRP TYR VAL"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +72,9 @@ def stereocentres(topology: MoleculeTopology) -> tuple[Stereocentre, ...]:
     found = []
     for index, members in enumerate(topology.neighbours):
         if len(members) == 4 and len({classes[member] for member in members}) == 4:
-            heavy_first = sorted(members, key=lambda member: (topology.elements[member] == "H", member))
+            a, b, c, _ = sorted(members, key=lambda member: (topology.elements[member] == "H", member))  # H last
             atom = topology.atoms[index]
-            found.append(Stereocentre(index, tuple(heavy_first[:3]), f"{topology.residues[atom.residue]} {atom.name}"))
+            found.append(Stereocentre(index, (a, b, c), f"{topology.residues[atom.residue]} {atom.name}"))
     return tuple(found)
 
 
@@ -145,7 +143,7 @@ def d_centres(topology: MoleculeTopology, x: Float[np.ndarray, "atoms 3"]) -> tu
     found = []
     for residue, names in zip(topology.residues, topology.by_name, strict=True):
         for (kind, centre), (neighbours, sign) in _L_CENTRES.items():
-            applies = residue.name == kind or (kind == "*" and residue.name in _NATURAL)
+            applies = residue.name == kind or (kind == "any" and residue.name in _NATURAL.split())
             if not applies or not {centre, *neighbours} <= set(names):
                 continue
             a, b, c = (x[names[name]] - x[names[centre]] for name in neighbours)

@@ -1,5 +1,6 @@
 """Structures from PDB files: what has to be there is checked, hydrogens are added, everything else is refused by name."""
 
+import itertools
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,7 +119,7 @@ def _check_residue(residue: Any) -> None:
 
 
 def _check_chain(residues: list[Any], positions: np.ndarray) -> None:
-    for before, here in zip(residues[:-1], residues[1:], strict=True):
+    for before, here in itertools.pairwise(residues):
         ends = {a.name: a.index for a in before.atoms()}.get("C"), {a.name: a.index for a in here.atoms()}.get("N")
         if None in ends:
             continue
