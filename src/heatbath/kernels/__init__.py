@@ -6,6 +6,7 @@ from heatbath.kernels.gibbs import Gibbs
 from heatbath.kernels.hmc import HMC, MALA
 from heatbath.kernels.langevin import Langevin
 from heatbath.kernels.metropolis import RandomWalk
+from heatbath.kernels.pivot import Pivot
 
 __all__ = [
     "HMC",
@@ -16,6 +17,7 @@ __all__ = [
     "KernelInfo",
     "Langevin",
     "MixtureKernel",
+    "Pivot",
     "RandomWalk",
     "Repeat",
 ]

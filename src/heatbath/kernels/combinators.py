@@ -68,13 +68,35 @@ class Repeat(Kernel):
 
 
 class Compose(Kernel):
-    """One step of each of ``kernels``, in order: invariant when each part is. Parts keep their own step sizes."""
+    """One step of each of ``kernels``, in order: invariant when each part is.
+
+    ``adapted`` names the part whose step size warm-up adapts, and whose acceptance is reported; the others keep theirs. Without
+    it nothing adapts and the acceptance is the mean.
+    """
 
     kernels: tuple[Kernel, ...]
+    adapted: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
         if not self.kernels:
             raise InvalidArgumentError("Compose needs at least one kernel; found none")
+        if self.adapted is not None and not 0 <= self.adapted < len(self.kernels):
+            raise InvalidArgumentError(f"adapted must be in 0..{len(self.kernels) - 1}; found {self.adapted}")
+
+    @property
+    def step_size(self) -> Array | float | None:
+        return None if self.adapted is None else self.kernels[self.adapted].step_size
+
+    @property
+    def target_acceptance(self) -> float | None:
+        return None if self.adapted is None else self.kernels[self.adapted].target_acceptance
+
+    def with_step_size(self, step_size: Array | float) -> "Compose":
+        if self.adapted is None:
+            return self
+        parts = list(self.kernels)
+        parts[self.adapted] = parts[self.adapted].with_step_size(step_size)
+        return Compose(tuple(parts), self.adapted)
 
     @property
     def exact(self) -> bool:
@@ -98,7 +120,7 @@ class Compose(Kernel):
             infos.append(info)
         totals = jax.tree.map(lambda *leaves: jnp.stack(leaves), *infos)
         return state, KernelInfo(
-            totals.acceptance.mean(),
+            totals.acceptance.mean() if self.adapted is None else infos[self.adapted].acceptance,
             totals.accepted.any(),
             totals.finite.all(),
             totals.evaluations.sum(dtype=jnp.int32),
