@@ -7,35 +7,49 @@ What one configuration gets does not depend on its place in the batch, the size 
 to the last bit.
 """
 
+import ctypes
 import functools
 import os
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.targets.molecules.terms import ForceFieldTerms
 
-#: Pairs of atoms times blocks that are worth waking another thread for.
-_WORTH_A_THREAD = 400
+try:
+    from heatbath.targets.molecules.cpu_kernel_compiler import compile_terms, widths
 
-_programs: dict[tuple[str, str], object] = {}  # loaded code stays loaded: compiled XLA programs may hold its address
+    HAS_CODE_GENERATOR = True
+except (ImportError, AttributeError):  # no llvmlite, or one whose LLVM still has typed pointers
+    HAS_CODE_GENERATOR = False
 
 BatchedEnergyAndForce = Callable[[Array], tuple[Array, Array]]
+
+#: Above this size the working memory (quadratic in the number of atoms) leaves every cache, and neighbour lists pay.
+MAX_ATOMS = 1000
+
+_PAIRS_WORTH_A_THREAD = 400  # pairs of atoms, per thread, that take longer than waking it
+_COST_OF_WIDTH = (1.0, 0.66, 0.62)  # time of a block of full, half and quarter registers (measured; latency dominates)
+
+_programs: dict[str, Any] = {}  # loaded code stays loaded: compiled XLA programs may hold its address
+_lock = threading.Lock()
 
 
 def unsupported(terms: ForceFieldTerms) -> str | None:
     """Why the kernel cannot evaluate these terms on this machine, or None when it can."""
-    try:
-        import llvmlite.binding  # noqa: F401
-    except ImportError:
-        return "the package 'llvmlite' (installed with numba) is missing"
+    if not HAS_CODE_GENERATOR:
+        return "the package 'llvmlite' (installed with numba) is missing or older than 0.45"
     if jax.default_backend() != "cpu":
         return f"JAX computes on {jax.default_backend()}, the kernel on CPUs only"
     if len(terms.cmap_torsions):
         return "CMAP terms are not in the CPU kernel"
+    if terms.n_atoms > MAX_ATOMS:
+        return f"the CPU kernel takes up to {MAX_ATOMS} atoms; the molecule has {terms.n_atoms}"
     return None
 
 
@@ -71,7 +85,7 @@ def _evaluator(terms: ForceFieldTerms, threads: int) -> BatchedEnergyAndForce:
         leading = xs.shape[:2]
         return (energies.reshape(leading), forces.reshape(*leading, *xs.shape[2:])), (True, True)
 
-    def energies_and_forces(xs: Float[Array, "batch atoms 3"]) -> tuple[Array, Array]:
+    def energies_and_forces(xs: Array) -> tuple[Array, Array]:
         if xs.ndim != 3 or xs.shape[1:] != (terms.n_atoms, 3) or xs.dtype.name not in ("float32", "float64"):
             raise InvalidArgumentError(
                 f"expected positions of shape (batch, {terms.n_atoms}, 3) in float32 or float64; "
@@ -83,37 +97,42 @@ def _evaluator(terms: ForceFieldTerms, threads: int) -> BatchedEnergyAndForce:
 
 
 def _call(terms: ForceFieldTerms, threads: int, xs: Array) -> tuple[Array, Array]:
-    if xs.shape[0] == 0:
+    batch = xs.shape[0]
+    if batch == 0:
         return jnp.zeros((0,), xs.dtype), jnp.zeros_like(xs)
-    name, program = _program(terms, xs.dtype.name)
-    blocks = -(-xs.shape[0] // program.width)
-    work = blocks * terms.n_atoms * (terms.n_atoms - 1) // 2
-    workers = max(1, min(threads, blocks, work // _WORTH_A_THREAD))
-    only_narrow = xs.shape[0] <= program.narrow_width
-    size = program.narrow_workspace_bytes if only_narrow else program.workspace_bytes
+    width, workers = _plan(batch, terms.n_atoms, threads, widths(xs.dtype.name))
+    name, program = _program(terms, xs.dtype.name, width)
     outputs = (
-        jax.ShapeDtypeStruct(xs.shape[:1], xs.dtype),
+        jax.ShapeDtypeStruct((batch,), xs.dtype),
         jax.ShapeDtypeStruct(xs.shape, xs.dtype),
-        jax.ShapeDtypeStruct((workers, size), jnp.uint8),
+        jax.ShapeDtypeStruct((workers, program.workspace_bytes), jnp.uint8),
     )
     energies, forces, _ = jax.ffi.ffi_call(name, outputs)(xs)
     return energies, forces
 
 
-def _program(terms: ForceFieldTerms, dtype: str):
-    """(name, program): compiled and registered with XLA at the first call, in this process."""
-    from heatbath.targets.molecules.cpu_kernel_compiler import compile_terms
+def _plan(batch: int, n_atoms: int, threads: int, widths: list[int]) -> tuple[int, int]:
+    """(lanes per block, threads) that finish a batch first; the results are the same to the last bit for all."""
+    pairs = n_atoms * (n_atoms - 1) // 2
 
-    key = (terms.digest, dtype)
-    name = f"heatbath_force_field_{terms.digest[:24]}_{dtype}"
-    if key not in _programs:
-        program = compile_terms(terms, dtype, name)
-        jax.ffi.register_ffi_target(name, _capsule(program.address), platform="cpu")
-        _programs[key] = program
-    return name, _programs[key]
+    def workers(width: int) -> int:
+        blocks = -(-batch // width)
+        return max(1, min(threads, blocks, blocks * pairs // _PAIRS_WORTH_A_THREAD))
+
+    def time(width: int) -> float:
+        rounds = -(-batch // (width * workers(width)))
+        return rounds * _COST_OF_WIDTH[widths.index(width)]
+
+    best = min(widths, key=time)
+    return best, workers(best)
 
 
-def _capsule(address: int):
-    import ctypes
-
-    return jax.ffi.pycapsule(ctypes.c_void_p(address))
+def _program(terms: ForceFieldTerms, dtype: str, width: int):
+    """(name, program): compiled and registered with XLA when first needed in this process."""
+    name = f"heatbath_force_field_{terms.digest[:32]}_{dtype}_{width}"
+    with _lock:
+        if name not in _programs:
+            program = compile_terms(terms, dtype, width, name)
+            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(ctypes.c_void_p(program.address)), platform="cpu")
+            _programs[name] = program
+    return name, _programs[name]

@@ -34,16 +34,13 @@ _lock = threading.Lock()
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
-    """Loaded code: the address of the XLA handler, the widths of its blocks, the workspace of one thread.
+    """Loaded code: the address of the XLA handler and the bytes of working memory per thread.
 
     ``alive`` holds what the code needs: the execution engine and the arrays whose addresses it contains.
     """
 
     address: int
-    width: int
-    narrow_width: int
     workspace_bytes: int
-    narrow_workspace_bytes: int
     alive: tuple
 
 
@@ -53,10 +50,11 @@ def host_features() -> frozenset[str]:
     return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
 
 
-def widths(precision: Precision, features: frozenset[str]) -> tuple[int, int]:
-    """(wide, narrow) lanes: as many as a register holds, and one 128-bit register for the remainder of a batch."""
-    register = 64 if "avx512vl" in features else 32 if "avx" in features else 16
-    return register // precision.bytes, 16 // precision.bytes
+def widths(dtype: str) -> list[int]:
+    """Lanes that make sense here, widest first: a full register, and fractions of it down to 128 bits."""
+    register = 64 if "avx512vl" in host_features() else 32 if "avx" in host_features() else 16
+    size = PRECISIONS[dtype].bytes
+    return [width // size for width in (64, 32, 16) if width <= register]
 
 
 @functools.cache
@@ -69,28 +67,20 @@ def _target_machine() -> llvm.TargetMachine:
     )
 
 
-def compile_terms(terms: ForceFieldTerms, dtype: str, name: str) -> Program:
-    """The program of one molecule in ``"float32"`` or ``"float64"``."""
-    precision, features = PRECISIONS[dtype], host_features()
-    wide_width, narrow_width = widths(precision, features)
+def compile_terms(terms: ForceFieldTerms, dtype: str, width: int, name: str) -> Program:
+    """The program of one molecule in ``"float32"`` or ``"float64"``, ``width`` configurations at a time."""
+    precision = PRECISIONS[dtype]
     constants: list[np.ndarray] = []
     module = ir.Module(name)
     with _lock:
         machine = _target_machine()
         module.triple, module.data_layout = machine.triple, str(machine.target_data)
-        wide, narrow = (
-            BlockCode(_write_block(module, terms, precision, width, features, constants), width)
-            for width in (wide_width, narrow_width)
-        )
-        write_handler(module, name, terms.n_atoms, precision.bytes, wide, narrow)
+        function = _write_block(module, terms, precision, width, host_features(), constants)
+        needs = (6 * terms.n_atoms + scratch_vectors(terms)) * width * precision.bytes + _ALIGNMENT
+        write_handler(module, name, terms.n_atoms, precision.bytes, BlockCode(function, width, needs))
         engine = _load(str(module), machine)
         address = engine.get_function_address(name)
-    needs, narrow_needs = (_workspace_bytes(terms, precision, width) for width in (wide_width, narrow_width))
-    return Program(address, wide_width, narrow_width, needs, narrow_needs, (engine, constants))
-
-
-def _workspace_bytes(terms: ForceFieldTerms, precision: Precision, width: int) -> int:
-    return (6 * terms.n_atoms + scratch_vectors(terms)) * width * precision.bytes + _ALIGNMENT
+    return Program(address, needs, (engine, constants))
 
 
 def _load(text: str, machine: llvm.TargetMachine) -> llvm.ExecutionEngine:

@@ -18,9 +18,11 @@ from heatbath.targets.molecules.cpu_kernel_vectors import INT32, INT64, VOID
 _FRAME_EXTENSION, _FRAME_API, _FRAME_CONTEXT, _FRAME_STAGE = 1, 2, 3, 4
 _FRAME_ARGUMENTS, _FRAME_RESULTS = 9, 14
 _BUFFER_DATA, _BUFFER_DIMENSIONS = 3, 5
-_API_VERSION, _API_ERROR_DESTROY, _API_SCHEDULE = 4, 8, 17
+_API_VERSION, _API_ERROR_CREATE, _API_ERROR_DESTROY, _API_SCHEDULE = 4, 6, 8, 17
 _EXTENSION_METADATA, _METADATA_VERSION = 3, 3
 _EXECUTE = 3
+_FAILED_PRECONDITION = 9
+_OTHER_PROGRAM = "this program was compiled for another force field, or on another machine: compile it again here"
 
 # Words of a job.
 _REFERENCES, _NEXT_BLOCK, _DONE, _NEXT_WORKER, _POSITIONS, _ENERGIES, _FORCES, _WORKSPACE, _BATCH, _STRIDE = range(10)
@@ -42,10 +44,11 @@ def _yield_address() -> int:
 
 @dataclasses.dataclass(frozen=True)
 class BlockCode:
-    """A compiled-in block function ``void f(positions, energies, forces, lanes used, workspace)`` and its width."""
+    """A block function ``void f(positions, energies, forces, lanes used, workspace)``: addresses, and what it needs."""
 
     function: ir.Function
     width: int
+    workspace_bytes: int
 
 
 class Writer:
@@ -79,11 +82,9 @@ class Writer:
         return self.builder.call(self.builder.inttoptr(place, kind.as_pointer()), arguments)
 
 
-def write_handler(
-    module: ir.Module, name: str, n_atoms: int, element_bytes: int, wide: BlockCode, narrow: BlockCode
-) -> None:
-    """Write the handler ``name``: (positions (batch, n, 3)) -> (energies, forces, workspace (workers, bytes))."""
-    run = _write_run(module, name + "_run", n_atoms, element_bytes, wide, narrow)
+def write_handler(module: ir.Module, name: str, n_atoms: int, element_bytes: int, code: BlockCode) -> None:
+    """Write the handler ``name``: positions (batch, n, 3) -> energies, forces, workspace (workers, bytes)."""
+    run = _write_run(module, name + "_run", n_atoms, element_bytes, code)
     release = _write_release(module, name + "_release")
     task = _write_task(module, name + "_task", run, release)
     frame_function = ir.Function(module, ir.FunctionType(INT64, [INT64]), name)
@@ -102,6 +103,13 @@ def write_handler(
         return w.word(w.word(frame, kind), index)
 
     positions, workspace = buffer(_FRAME_ARGUMENTS, 0), buffer(_FRAME_RESULTS, 2)
+    stride = w.word(w.word(workspace, _BUFFER_DIMENSIONS), 1)
+    atoms = w.word(w.word(positions, _BUFFER_DIMENSIONS), 1)
+    fits = builder.and_(
+        builder.icmp_signed(">=", stride, INT64(code.workspace_bytes)), builder.icmp_signed("==", atoms, INT64(n_atoms))
+    )
+    with builder.if_then(builder.not_(fits), likely=False):
+        builder.ret(_write_error(w, frame, name))
     job = w.call_address(_library_address("malloc"), INT64, INT64(8 * _JOB_WORDS))
     workers = w.word(w.word(workspace, _BUFFER_DIMENSIONS), 0)
     batch = w.word(w.word(positions, _BUFFER_DIMENSIONS), 0)
@@ -112,13 +120,26 @@ def write_handler(
     w.store(w.word(buffer(_FRAME_RESULTS, 0), _BUFFER_DATA), job, _ENERGIES)
     w.store(w.word(buffer(_FRAME_RESULTS, 1), _BUFFER_DATA), job, _FORCES)
     w.store(w.word(workspace, _BUFFER_DATA), job, _WORKSPACE)
-    w.store(w.word(w.word(workspace, _BUFFER_DIMENSIONS), 1), job, _STRIDE)
+    w.store(stride, job, _STRIDE)
     w.store(batch, job, _BATCH)
     _write_schedule(w, frame, task, job, workers, release)
     builder.call(run, [job])
-    _write_wait(w, job, _blocks(builder, batch, wide.width))
+    _write_wait(w, job, _blocks(builder, batch, code.width))
     builder.call(release, [job])
     builder.ret(INT64(0))
+
+
+def _write_error(w: Writer, frame: ir.Value, name: str) -> ir.Value:
+    """An XLA_FFI_Error for a call whose shapes are not those of this code."""
+    text = bytearray(_OTHER_PROGRAM.encode() + b"\0")
+    message = ir.GlobalVariable(w.function.module, ir.ArrayType(ir.IntType(8), len(text)), name + "_message")
+    message.initializer = ir.Constant(message.type.pointee, text)
+    message.global_constant = True
+    with w.builder.goto_entry_block():
+        request = w.builder.ptrtoint(w.builder.alloca(ir.ArrayType(INT64, 4)), INT64)
+    for index, value in enumerate((28, 0, w.builder.ptrtoint(message, INT64), _FAILED_PRECONDITION)):
+        w.store(value, request, index)
+    return w.call_address(w.word(w.word(frame, _FRAME_API), _API_ERROR_CREATE), INT64, request)
 
 
 def _blocks(builder: ir.IRBuilder, batch: ir.Value, width: int) -> ir.Value:
@@ -192,9 +213,7 @@ def _write_task(module: ir.Module, name: str, run: ir.Function, release: ir.Func
     return function
 
 
-def _write_run(
-    module: ir.Module, name: str, n_atoms: int, element_bytes: int, wide: BlockCode, narrow: BlockCode
-) -> ir.Function:
+def _write_run(module: ir.Module, name: str, n_atoms: int, element_bytes: int, code: BlockCode) -> ir.Function:
     """Take blocks until none is left; the first one decides which part of the workspace is this thread's."""
     function = ir.Function(module, ir.FunctionType(VOID, [INT64]), name)
     function.linkage = "internal"
@@ -202,7 +221,7 @@ def _write_run(
     builder, job = w.builder, function.args[0]
     restore = _write_control_register(w)
     batch = w.word(job, _BATCH)
-    blocks = _blocks(builder, batch, wide.width)
+    blocks = _blocks(builder, batch, code.width)
     worker = w.fetch_add(job, _NEXT_WORKER, 1)
     workspace = builder.add(w.word(job, _WORKSPACE), builder.mul(worker, w.word(job, _STRIDE)))
     workspace = builder.and_(builder.add(workspace, INT64(63)), INT64(-64))
@@ -212,10 +231,10 @@ def _write_run(
     block = w.fetch_add(job, _NEXT_BLOCK, 1)
     builder.cbranch(builder.icmp_signed("<", block, blocks), work, done)
     builder.position_at_end(work)
-    first = builder.mul(block, INT64(wide.width))
+    first = builder.mul(block, INT64(code.width))
     left = builder.sub(batch, first)
-    full = builder.icmp_signed(">", left, INT64(wide.width))
-    used = builder.select(full, INT64(wide.width), left)
+    full = builder.icmp_signed(">", left, INT64(code.width))
+    used = builder.select(full, INT64(code.width), left)
     size = n_atoms * 3 * element_bytes
     arguments = (
         builder.add(w.word(job, _POSITIONS), builder.mul(first, INT64(size))),
@@ -224,11 +243,7 @@ def _write_run(
         used,
         workspace,
     )
-    with builder.if_else(builder.icmp_signed(">", used, INT64(narrow.width))) as (then, otherwise):
-        with then:
-            builder.call(wide.function, arguments)
-        with otherwise:
-            builder.call(narrow.function, arguments)
+    builder.call(code.function, arguments)
     w.fetch_add(job, _DONE, 1)
     builder.branch(take)
     builder.position_at_end(done)
