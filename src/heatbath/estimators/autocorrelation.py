@@ -91,12 +91,12 @@ def _geyer_sum(rho: np.ndarray) -> float:
     """1 + 2 sum of rho_t over Geyer's initial positive, monotone sequence of pair sums."""
     n = len(rho)
     even, odd = rho[0 : n - 1 : 2], rho[1:n:2]
-    pairs = (even + odd)[: max(1, (n - 2) // 2)]
+    pairs = (even + odd)[: max(1, (n - 1) // 2)]
     negative = np.flatnonzero(pairs < 0)
-    stop = int(negative[0]) if len(negative) else len(pairs)
+    stop = max(1, int(negative[0]) if len(negative) else len(pairs) - 1)
     total = -1.0 + 2.0 * float(np.sum(np.minimum.accumulate(pairs[:stop])))
     # The first term of the pair where the sequence ends still carries signal when it is positive.
-    if 0 < stop < len(pairs) and even[stop] > 0:
+    if stop < len(pairs) and even[stop] > 0:
         total += float(even[stop])
     return total
 
@@ -120,6 +120,6 @@ def _rhat(values: np.ndarray) -> float:
     draws = values.shape[1]
     within = np.mean(np.var(values, axis=1, ddof=1))
     between = np.var(values.mean(axis=1), ddof=1)
-    if within == 0:
+    if (np.ptp(values, axis=1) == 0).all():
         return float("inf") if between > 0 else float("nan")
     return float(np.sqrt((draws - 1) / draws + between / within))
