@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from heatbath.ensemble import Ensemble
@@ -200,16 +201,19 @@ def _stereochemistry(target: Any, ensemble: Ensemble, cold: np.ndarray) -> dict:
     """Chiral centres and peptide bonds that differ from the molecule that was built, in the draws at the asked temperature."""
     if not hasattr(target, "stereochemistry_violations") or target.positions is None:
         return {}
-    frames = np.asarray(ensemble.samples)[..., cold, :, :]
+    frames = jnp.asarray(ensemble.samples)[..., cold, :, :]
     found = target.stereochemistry_violations(frames)
     flips = sum(found.flipped_peptide_bonds.values())
-    per_chain = frames if frames.ndim == 4 and flips else []
-    with_flips = [any(target.stereochemistry_violations(chain).flipped_peptide_bonds.values()) for chain in per_chain]
+    with_flips = 0
+    if flips and frames.ndim == 4:
+        cis = ensemble.evaluate(lambda x: jnp.cos(target.peptide_bonds(x)) > 0)[:, cold]
+        own = np.cos(np.asarray(target.peptide_bonds(target.positions))) > 0
+        with_flips = int((cis != own).any(axis=(1, 2)).sum())
     return {
         "frames": found.frames,
         "inverted_centres": sum(found.inverted_centres.values()),
         "flipped_peptide_bonds": flips,
-        "chains_with_flips": sum(with_flips),
+        "chains_with_flips": with_flips,
         "by_centre": dict(found.inverted_centres),
         "by_peptide_bond": dict(found.flipped_peptide_bonds),
     }

@@ -73,7 +73,9 @@ def _worst(columns: list[np.ndarray], kind: str) -> dict:
     row: dict[str, Any] = {"kind": kind, "rhat": None, "ess": None, "autocorrelation_time": None, "stuck": False}
     if all(np.ptp(column) > 0 for column in columns):
         row["rhat"] = max(float(split_rhat(column)) for column in columns)
-        row["stuck"] = row["rhat"] == np.inf
+        # Rounding in the variance of constant chains can make an infinite R-hat a merely enormous one.
+        row["stuck"] = row["rhat"] > 1e6
+        row["rhat"] = None if row["stuck"] else row["rhat"]
         row["ess"] = min(float(effective_sample_size(column)) for column in columns)
         row["autocorrelation_time"] = max(float(autocorrelation_time(column)) for column in columns)
     return row

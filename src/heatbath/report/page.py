@@ -109,13 +109,11 @@ def headline(record: RunRecord) -> list[Fact]:
     results = record.results
     facts = []
     for row in (results.get("free_energy_differences") or ())[:2]:
-        remark = f"{pretty(row['from'])} → {pretty(row['to'])}"
-        if row.get("in_unit"):
-            remark += f"; {estimate(row['in_unit'])}"
-        facts.append(Fact("ΔF", estimate(row["value"]), remark))
+        name = f"free energy, {pretty(row['from'])} → {pretty(row['to'])}"
+        facts.append(Fact(name, estimate(row["value"]), estimate(row["in_unit"]) if row.get("in_unit") else ""))
     for basin in (results.get("basins") or ())[1:2]:
         share = basin["population"]
-        facts.append(Fact("population", percent(share["value"], share["standard_error"]), pretty(basin["name"])))
+        facts.append(Fact(f"population, {pretty(basin['name'])}", percent(share["value"], share["standard_error"])))
     found = results.get("estimates") or {}
     for name in ("log Z", "mean energy"):
         if name in found and len(facts) < 3:

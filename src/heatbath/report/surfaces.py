@@ -10,8 +10,8 @@ from heatbath.report import style
 from heatbath.report.style import Plot
 from heatbath.report.words import axis_label, pretty
 
-#: Maps show this many kT at most; what lies higher has the colour of the top.
-HIGHEST = 12.0
+#: Maps and profiles show this many kT; what lies higher is rarer than one in 20 000 and says more about noise.
+HIGHEST = 10.0
 
 
 def maps(surfaces: Mapping[str, Mapping[str, Any]], basins: Sequence[Mapping[str, Any]]) -> list[Plot]:
@@ -39,19 +39,22 @@ def _map(key: str, name: str, surface: Mapping[str, Any], basins: Sequence[Mappi
     scales = [_scale(unit) for unit in surface["units"]]
     edges = [scale * values(edge) for scale, edge in zip(scales, surface["edges"], strict=True)]
     energy = np.ma.masked_invalid(values(surface["free_energy"]))
-    highest = min(HIGHEST, max(2.0, math.ceil(float(energy.max())))) if energy.count() else 2.0
+    hidden = bool((energy > HIGHEST).any())
+    energy = np.ma.masked_greater(energy, HIGHEST)
+    highest = max(2.0, math.ceil(float(energy.max()))) if energy.count() else 2.0
     with style.settings():
         figure, (axes,) = style.canvas(5.4, 4.6)
         axes.set_facecolor(style.THEMED["unseen"])
         mesh = axes.pcolormesh(*edges, energy.T, cmap=style.SURFACE_MAP, vmin=0, vmax=highest, rasterized=True)
         _contours(axes, surface, edges, energy, highest)
-        bar = figure.colorbar(mesh, ax=axes, pad=0.02, extend="max" if energy.max() > highest else "neither")
+        bar = figure.colorbar(mesh, ax=axes, pad=0.02)
         bar.set_label("free energy (kT)")
         bar.outline.set_visible(False)
         _dress(axes, surface, edges)
         axes.set_ylabel(axis_label(surface["labels"][1], surface["units"][1]))
         _mark(axes, surface, scales, basins)
-        caption = f"Free energy over {pretty(name)}; grey was never visited."
+        grey = f"grey lies above {HIGHEST:.0f} kT or was never visited" if hidden else "grey was never visited"
+        caption = f"Free energy over {pretty(name)}; lines every 2 kT; {grey}."
         centres = [(edge[1:] + edge[:-1]) / 2 for edge in edges]
         rows = [
             (x, y, _cell(surface["free_energy"][i][j]), _cell(surface["standard_error"][i][j]))
@@ -117,7 +120,8 @@ def _profile(key: str, name: str, surface: Mapping[str, Any]) -> Plot:
         axes.plot(centres, energy, color=colour)
         _dress(axes, surface, [edges])
         axes.set_ylabel("free energy (kT)")
-        axes.set_ylim(bottom=min(-0.2, float(np.nanmin(energy - spread, initial=0.0))))
+        top = float(np.nanmax(np.where(np.isfinite(energy), energy + 2 * spread, np.nan), initial=2.0))
+        axes.set_ylim(-0.3, min(1.05 * top, HIGHEST + 2))
         caption = f"Free energy along {pretty(name)}; the band is two standard errors."
         rows = [
             (x, _cell(f), _cell(e))

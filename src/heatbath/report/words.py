@@ -1,11 +1,14 @@
 """Numbers and names as people read them."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 _GREEK = {"phi": "φ", "psi": "ψ", "omega": "ω", "chi": "χ", "theta": "θ"}
-_UNITS = {"1": "", "k_B": "k<sub>B</sub>", "kT": "kT", "rad": "rad"}
+_ANGLES = re.compile(r"(?<![A-Za-z])(phi|psi|omega|chi|theta)(_)?(?![A-Za-z])")
+#: Units whose written form differs from their name.
+_UNITS = {"1": "", "k_B": "kB"}
 DASH = "–"
 
 
@@ -13,7 +16,8 @@ def with_error(value: float | None, error: float | None, unit: str = "1") -> str
     """``1.234 ± 0.056 unit``: the error to two digits, the value to the same place."""
     if value is None:
         return DASH
-    tail = f" {unit}" if unit != "1" else ""
+    unit = _UNITS.get(unit, unit)
+    tail = f" {unit}" if unit else ""
     if error is None or not math.isfinite(error) or error <= 0:
         return f"{number(value)}{tail}"
     places = max(0, 1 - math.floor(math.log10(error)))
@@ -22,7 +26,7 @@ def with_error(value: float | None, error: float | None, unit: str = "1") -> str
     return f"{value:.{places}f} ± {error:.{places}f}{tail}".replace("-", "−")
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def number(value: int | float | None, digits: int = 4) -> str:
     """A number to ``digits`` significant digits, thousands apart; a dash for None."""
     if value is None:
         return DASH
@@ -57,10 +61,8 @@ def duration(seconds: float | None) -> str:
 
 
 def pretty(name: str) -> str:
-    """Greek letters for the angles that are called by them."""
-    for word, letter in _GREEK.items():
-        name = name.replace(word, letter)
-    return name
+    """Greek letters for the angles that are called by them: ``phi_2`` is φ2, ``chirality`` stays; ± for +-."""
+    return _ANGLES.sub(lambda match: _GREEK[match[1]], name.replace("+-", "±"))
 
 
 def estimate(fields: Mapping[str, Any]) -> str:

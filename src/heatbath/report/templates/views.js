@@ -18,7 +18,7 @@
     element.addEventListener("wheel", function (event) { if (!event.ctrlKey) { event.stopPropagation(); } }, true);
     element.appendChild(canvas);
     var viewer = $3Dmol.createViewer(canvas, { backgroundColor: background(), antialias: true });
-    viewer.addModel(text, "pdb");
+    viewer.addModel(text, "pdb", { keepH: true });
     var atoms = viewer.selectedAtoms({});
     if (atoms.length > 100) {
       viewer.setStyle({}, { cartoon: { color: "spectrum" }, stick: { radius: 0.09 } });
@@ -26,6 +26,7 @@
       viewer.setStyle({}, { stick: { radius: 0.14 }, sphere: { scale: 0.24 } });
     }
     viewer.zoomTo();
+    viewer.zoom(1.25);
     viewer.render();
     message.remove();
     dark.addEventListener("change", function () { viewer.setBackgroundColor(background()); viewer.render(); });
