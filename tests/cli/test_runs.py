@@ -35,7 +35,8 @@ SMALL = [
 #: Long enough to be killed on the way: a few seconds in some forty chunks.
 LONG = [
     *["sample", "double-well", "--method", "random-walk", "--ladders", "8", "--samples", "8000", "--seed", "3"],
-    *["--set", "sampler.thin=2000", "--set", "sampler.warmup=100", "--set", "run.checkpoint_every=0 s"],
+    *["--set", "sampler.thin=500", "--set", "sampler.chunk=25", "--set", "sampler.warmup=100"],
+    *["--set", "run.checkpoint_every=0 s"],
 ]
 
 
@@ -120,8 +121,9 @@ def test_the_resolved_configuration_gives_the_same_run(finished, tmp_path):
         "hottest": 0,
         "warmup": 100,
         "thin": resolved["sampler"]["thin"],
+        "chunk": resolved["sampler"]["chunk"],
     }
-    assert isinstance(resolved["sampler"]["thin"], int)
+    assert all(isinstance(resolved["sampler"][name], int) for name in ("thin", "chunk"))
     assert main(["run", str(finished / "resolved.toml"), "--quiet", "--out", str(tmp_path / "again")]) in (0, 4)
     assert_same(finished, tmp_path / "again")
 
@@ -179,10 +181,10 @@ def test_kill_and_resume(long, tmp_path):
     path = tmp_path / "killed"
     process = start(path)
     wait_for_draws(process, path)
-    time.sleep(float(np.random.default_rng(time.time_ns()).uniform(0, 1)))
+    time.sleep(float(np.random.default_rng(time.time_ns()).uniform(0, 0.3)))
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert RunDirectory.open(path).status().word in ("crashed", "done")
+    assert RunDirectory.open(path).status().word == "crashed"
     assert main(["resume", str(path), "--quiet"]) in (0, 4)
     assert_same(path, long)
 
@@ -327,7 +329,7 @@ def test_a_broken_structure(kind, tmp_path, monkeypatch, capsys):
     ("words", "text"),
     [
         (["double-well", "--samples", "100000000000"], "memory"),
-        (["double-well", "--set", "target.parameters.barrier=-1"], ""),
+        (["double-well", "--set", "target.parameters.barrier=-1.0"], ""),
         (["double-well", "--set", "sampler.hottest=0.5"], "hottest"),
         (["double-well", "--method", "gibbs"], "discrete"),
         (["double-well", "--method", "hmc", "--rungs", "3"], "ladder"),

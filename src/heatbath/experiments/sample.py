@@ -38,7 +38,12 @@ class TargetConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SamplerConfig:
-    """How it is sampled. "auto" leaves the choice to the method; the resolved configuration holds what was chosen."""
+    """How it is sampled. "auto" leaves the choice to the method; the resolved configuration holds what was chosen.
+
+    ``samples`` counts all chains together; ``ladders`` are the independent ones (chains, for methods without a ladder);
+    ``warmup`` and ``thin`` count rounds of a replica exchange and steps of a chain; ``chunk`` is the number of times that is
+    recorded between two looks at the clock.
+    """
 
     method: str = AUTO
     samples: int = 10_000
@@ -47,6 +52,7 @@ class SamplerConfig:
     hottest: Annotated[str, Quantity("temperature", (AUTO,))] = AUTO
     warmup: int | Literal["auto"] = AUTO
     thin: int | Literal["auto"] = AUTO
+    chunk: int | Literal["auto"] = AUTO
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +189,7 @@ def _check_target(target: TargetConfig, base: Path | None) -> None:
 
 
 def _check_numbers(config: SampleConfig) -> None:
-    for name in ("samples", "ladders", "rungs", "thin"):
+    for name in ("samples", "ladders", "rungs", "thin", "chunk"):
         value = getattr(config.sampler, name)
         if value != AUTO and value < 1:
             raise InvalidArgumentError(f"sampler.{name} must be at least 1; found {value}")
@@ -214,6 +220,8 @@ def prepare(config: SampleConfig, base: Path | None = None) -> Prepared:
     state = at_temperature(target, config.temperature)
     config = _with_ladder(config, target)
     sampler = make_sampler(target, state, **_options(config))
+    if config.sampler.chunk != AUTO:
+        sampler = dataclasses.replace(sampler, draws_per_chunk=config.sampler.chunk)
     return Prepared(_resolved(config, sampler), target, state, sampler, jax.random.key(config.seed))
 
 
@@ -237,6 +245,7 @@ def _resolved(config: SampleConfig, sampler: Any) -> SampleConfig:
         "rungs": ("rungs",),
         "warmup": ("warmup_rounds", "warmup_steps"),
         "thin": ("thin",),
+        "chunk": ("draws_per_chunk",),
     }
     chosen = {}
     for name, attributes in places.items():
@@ -262,11 +271,14 @@ def build_target(config: TargetConfig, base: Path | None = None) -> Any:
 
 def _options(config: SampleConfig) -> dict[str, Any]:
     """Arguments of ``make_sampler``: what is decided; "auto" keeps the sampler's own default."""
-    options = {name: value for name, value in dataclasses.asdict(config.sampler).items() if value != AUTO}
+    fields = dataclasses.asdict(config.sampler)
+    options = {name: value for name, value in fields.items() if value != AUTO and name != "chunk"}
     if config.sampler.method != "replica-exchange":
         for name in ("rungs", "hottest"):
             if name in options:
-                raise UsageError(f"sampler.{name} belongs to replica exchange; method {config.sampler.method!r} has no ladder.")
+                raise UsageError(
+                    f"sampler.{name} belongs to replica exchange; method {config.sampler.method!r} has no ladder."
+                )
     return options
 
 
