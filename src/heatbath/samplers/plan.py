@@ -8,13 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heatbath.kernels import HMC, MALA, Gibbs, Kernel, Langevin, RandomWalk
+from heatbath.kernels import HMC, MALA, Compose, Gibbs, Kernel, Langevin, RandomWalk, Repeat
+from heatbath.kernels.pivot import pivots_of
 from heatbath.samplers.masses import sampling_masses
 from heatbath.samplers.records import dimension
 from heatbath.samplers.starts import starts
 from heatbath.spaces import Discrete
 from heatbath.state import ThermoState
 from heatbath.targets.base import Target
+from heatbath.targets.molecules.stereochemistry import peptide_bonds
+from heatbath.targets.molecules.topology import MoleculeTopology
 
 #: Kernel evaluations that one chunk should hold, so that it takes about a second.
 CHUNK_EVALUATIONS = 500_000
@@ -26,6 +29,7 @@ class Plan:
 
     hottest:      temperature of the hottest rung, as a multiple of the asked one.
     num_steps:    leapfrog steps of an HMC trajectory.
+    pivots:       torsion moves before each trajectory of a molecule.
     chains:       independent chains or ladders.
     thin:         kernel steps (rounds) between two recorded times, by method.
     warmup:       rounds (kernel steps) of warm-up, by method.
@@ -33,6 +37,7 @@ class Plan:
 
     hottest: float
     num_steps: int
+    pivots: int
     chains: int
     thin: dict[str, int]
     warmup: dict[str, int]
@@ -42,6 +47,7 @@ class Plan:
 MOLECULE = Plan(
     hottest=2.7,
     num_steps=24,
+    pivots=6,
     chains=16,
     thin={"replica-exchange": 20, "hmc": 20, "mala": 500, "langevin": 500, "random-walk": 500},
     warmup={"replica-exchange": 3000, "hmc": 1000, "mala": 20_000, "langevin": 20_000, "random-walk": 20_000},
@@ -50,6 +56,7 @@ MOLECULE = Plan(
 TOY = Plan(
     hottest=5.0,
     num_steps=10,
+    pivots=0,
     chains=16,
     thin={"replica-exchange": 4, "hmc": 2, "mala": 10, "langevin": 20, "random-walk": 20, "gibbs": 2},
     warmup={
@@ -105,7 +112,25 @@ def default_kernel(method: str, target: Target, state: ThermoState, plan: Plan, 
     step = step_size or (0.002 if is_molecule(target) else 0.5 * fastest_time(target, plan))
     if method == "mala":
         return MALA(step, masses=sampling_masses(target))
-    return HMC(step, num_steps=plan.num_steps, masses=sampling_masses(target))
+    return with_pivots(target, HMC(step, num_steps=plan.num_steps, masses=sampling_masses(target)), plan.pivots)
+
+
+def with_pivots(target: Target, kernel: Kernel, count: int) -> Kernel:
+    """``kernel`` preceded by ``count`` pivot moves, for molecules that have bonds to turn.
+
+    Peptide bonds stay (their isomers are kept apart on purpose), and so do rotors that move hydrogens only (dynamics
+    turns those fast enough).
+    """
+    if not is_molecule(target) or count == 0:
+        return kernel
+    topology: MoleculeTopology = target.topology  # pyright: ignore
+    frozen = {frozenset(bond.torsion.atoms[1:3]) for bond in peptide_bonds(topology)}
+    for atom, members in enumerate(topology.neighbours):
+        heavy = [other for other in members if topology.elements[other] != "H"]
+        if len(heavy) == 1:
+            frozen.add(frozenset((atom, heavy[0])))
+    pivots = pivots_of(topology.neighbours, frozenset(frozen))
+    return kernel if pivots is None else Compose((Repeat(pivots, count), kernel), adapted=1)
 
 
 def fastest_time(target: Target, plan: Plan) -> float:
