@@ -45,7 +45,7 @@ class Plan:
 
 
 MOLECULE = Plan(
-    hottest=2.7,
+    hottest=2.0,
     num_steps=24,
     pivots=6,
     chains=16,
