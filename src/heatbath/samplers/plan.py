@@ -49,7 +49,7 @@ MOLECULE = Plan(
     num_steps=24,
     pivots=6,
     chains=16,
-    thin={"replica-exchange": 20, "hmc": 20, "mala": 500, "langevin": 500, "random-walk": 500},
+    thin={"replica-exchange": 10, "hmc": 20, "mala": 500, "langevin": 500, "random-walk": 500},
     warmup={"replica-exchange": 3000, "hmc": 1000, "mala": 20_000, "langevin": 20_000, "random-walk": 20_000},
     dtype="float32",
 )
