@@ -22,7 +22,8 @@ from record import record
 
 import heatbath
 from heatbath.estimators import mbar
-from heatbath.kernels.hmc import HMC
+from heatbath.kernels import HMC
+from heatbath.samplers.plan import with_pivots
 from heatbath.state import ReducedEnergy, ThermoState
 
 WINDOWS, KAPPA = 32, 24.0
@@ -105,7 +106,8 @@ def main():
         return jax.vmap(lambda s, row: jax.vmap(lambda x: relax(s, x))(row))(ladder, xs)
 
     def trajectories(step_size, count, thin):
-        kernel = HMC(step_size=step_size, num_steps=16, masses=masses)
+        # Pivots let psi cross its barriers inside a window, where the bias holds phi.
+        kernel = with_pivots(target, HMC(step_size=step_size, num_steps=16, masses=masses), 4)
 
         def walker(state, x, key):
             u = ReducedEnergy(target, state)
@@ -138,7 +140,7 @@ def main():
             print(f"{(index + 1) * chunk}/{options.draws} draws, {time.time() - begun:.0f} s", flush=True)
     phis, psis_found, acceptance = (np.concatenate([part[i] for part in found], axis=2) for i in range(3))
     seconds = time.time() - begun
-    evaluations = WINDOWS * options.chains * 17 * options.thin * (options.draws + settle)
+    evaluations = WINDOWS * options.chains * 22 * options.thin * (options.draws + settle)
 
     shares, differences, profiles, overlaps = [], [], [], []
     edges = np.linspace(-np.pi, np.pi, 73)
