@@ -30,15 +30,17 @@ def test_light_tails_pass_and_heavy_ones_do_not():
 
 @pytest.mark.parametrize("k", [0.3, 0.9])
 def test_smoothing_equals_arviz(k):
-    """Shape and smoothed weights, as published."""
+    """Shape and smoothed weights, as published. With 2500 draws the tail is exactly 150 long, however it is rounded."""
     arviz = pytest.importorskip("arviz")
-    x = log_weights(k, 3000)
-    if hasattr(arviz, "psislw"):
+    x = log_weights(k, 2500)
+    try:
+        from arviz_stats.base import array_stats
+    except ImportError:
         theirs, shape = arviz.psislw(x.copy())
     else:
-        from arviz_stats.base import array_stats
-
-        theirs, shape = array_stats.psislw(x.copy(), axis=-1)
+        # it takes the negative of log weights and does not normalise
+        theirs, shape = array_stats.psislw(-x)
+        theirs = theirs - np.log(np.sum(np.exp(theirs)))
     smooth, ours = pareto_smoothed_log_weights(x)
     assert np.isclose(ours, float(shape), rtol=1e-8)
     np.testing.assert_allclose(smooth, np.asarray(theirs), atol=1e-8)
