@@ -46,8 +46,6 @@ def unsupported(terms: ForceFieldTerms) -> str | None:
         return "the package 'llvmlite' (installed with numba) is missing or older than 0.45"
     if jax.default_backend() != "cpu":
         return f"JAX computes on {jax.default_backend()}, the kernel on CPUs only"
-    if len(terms.cmap_torsions):
-        return "CMAP terms are not in the CPU kernel"
     if terms.n_atoms > MAX_ATOMS:
         return f"the CPU kernel takes up to {MAX_ATOMS} atoms; the molecule has {terms.n_atoms}"
     return None

@@ -14,6 +14,7 @@ import numpy as np
 
 from heatbath.targets.molecules.cpu_kernel_block import Block
 from heatbath.targets.molecules.cpu_kernel_bonded import add_angles, add_bonds, add_torsions
+from heatbath.targets.molecules.cpu_kernel_cmap import add_cmap
 from heatbath.targets.molecules.cpu_kernel_handler import BlockCode, write_handler
 from heatbath.targets.molecules.cpu_kernel_pairs import add_exceptions, add_nonbonded
 from heatbath.targets.molecules.cpu_kernel_solvent import add_solvent_and_nonbonded, scratch_vectors
@@ -121,6 +122,7 @@ def _write_block(
     add_bonds(block, terms)
     add_angles(block, terms)
     add_torsions(block, terms)
+    add_cmap(block, terms)
     add_exceptions(block, terms)
     if terms.gb_model is None:
         add_nonbonded(block, terms)

@@ -150,7 +150,8 @@ class Table:
         lanes.constants.append(array)
         self._base = ir.Constant(INT64, array.ctypes.data)
 
-    def _scalar(self, row: ir.Value | int, column: int) -> ir.Value:
+    def scalar(self, row: ir.Value | int, column: int) -> ir.Value:
+        """The number in that place, as it is in memory."""
         builder, lanes = self.lanes.builder, self.lanes
         base = builder.inttoptr(self._base, self._element.as_pointer())
         place = builder.add(builder.mul(lanes.integer(row), lanes.integer(self._columns)), lanes.integer(column))
@@ -158,11 +159,11 @@ class Table:
 
     def vector(self, row: ir.Value | int, column: int = 0) -> Vector:
         """The number in that place, in every lane."""
-        return self.lanes.splat(self._scalar(row, column))
+        return self.lanes.splat(self.scalar(row, column))
 
     def index(self, row: ir.Value | int, column: int = 0) -> ir.Value:
         """The whole number in that place, as a 64-bit index."""
-        return self.lanes.builder.sext(self._scalar(row, column), INT64)
+        return self.lanes.builder.sext(self.scalar(row, column), INT64)
 
 
 class Lanes:
