@@ -226,8 +226,9 @@ def kaufman_log_z(width: int, length: int, beta: float, coupling: float = 1.0) -
     if k <= 0:
         raise InvalidArgumentError(f"Kaufman's formula needs beta J > 0; found {k}")
     r = np.arange(2 * length)
-    gamma = np.arccosh(np.cosh(2 * k) ** 2 / np.sinh(2 * k) - np.cos(np.pi * r / length))
-    gamma[0] = 2 * k + math.log(math.tanh(k))
+    cosh_gamma = np.cosh(2 * k) ** 2 / np.sinh(2 * k) - np.cos(np.pi * r[1:] / length)
+    # g_0 changes sign at the critical point, which no arccosh shows.
+    gamma = np.concatenate([[2 * k + math.log(math.tanh(k))], np.arccosh(cosh_gamma)])
     half = 0.5 * width * gamma
     size = np.abs(half)
     log_cosh, log_sinh = size + np.log1p(np.exp(-2 * size)), size + np.log(-np.expm1(-2 * size) + (size == 0))
