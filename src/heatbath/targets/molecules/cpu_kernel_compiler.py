@@ -58,8 +58,8 @@ def widths(dtype: str) -> list[int]:
     return [width // size for width in (64, 32, 16) if width <= register]
 
 
-@functools.cache
-def _target_machine() -> llvm.TargetMachine:
+def target_machine() -> llvm.TargetMachine:
+    """A code generator for this CPU. Each execution engine takes one over and frees it, so they are not shared."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_default_triple()
@@ -74,17 +74,17 @@ def compile_terms(terms: ForceFieldTerms, dtype: str, width: int, name: str) -> 
     constants: list[np.ndarray] = []
     module = ir.Module(name)
     with _lock:
-        machine = _target_machine()
+        machine = target_machine()
         module.triple, module.data_layout = machine.triple, str(machine.target_data)
-        function = _write_block(module, terms, precision, width, host_features(), constants)
+        function = write_block(module, terms, precision, width, host_features(), constants)
         needs = (6 * terms.n_atoms + scratch_vectors(terms)) * width * precision.bytes + _ALIGNMENT
         write_handler(module, name, terms.n_atoms, precision.bytes, BlockCode(function, width, needs))
-        engine = _load(str(module), machine)
+        engine = load(str(module), machine)
         address = engine.get_function_address(name)
     return Program(address, needs, (engine, constants))
 
 
-def _load(text: str, machine: llvm.TargetMachine) -> llvm.ExecutionEngine:
+def load(text: str, machine: llvm.TargetMachine) -> llvm.ExecutionEngine:
     """Parse, optimise and load. No vectoriser is asked to help: the code is vectors already."""
     parsed = llvm.parse_assembly(text)
     options = llvm.create_pipeline_tuning_options(speed_level=2)
@@ -96,7 +96,7 @@ def _load(text: str, machine: llvm.TargetMachine) -> llvm.ExecutionEngine:
     return engine
 
 
-def _write_block(
+def write_block(
     module: ir.Module,
     terms: ForceFieldTerms,
     precision: Precision,
@@ -117,7 +117,7 @@ def _write_block(
     n = terms.n_atoms
     whole = VectorArray(lanes, builder.inttoptr(workspace, lanes.type.as_pointer()))
     block = Block(lanes, n, whole, whole.from_index(3 * n), whole.from_index(6 * n))
-    _write_transposition(lanes, 3 * n, positions, block.positions, used, inwards=True)
+    write_transposition(lanes, 3 * n, positions, block.positions, used, inwards=True)
     block.clear_forces()
     add_bonds(block, terms)
     add_angles(block, terms)
@@ -128,13 +128,13 @@ def _write_block(
         add_nonbonded(block, terms)
     else:
         add_solvent_and_nonbonded(block, terms)
-    _write_transposition(lanes, 3 * n, forces, block.forces, used, inwards=False)
+    write_transposition(lanes, 3 * n, forces, block.forces, used, inwards=False)
     _write_energies(lanes, energies, block.energy.total(), whole, used)
     builder.ret_void()
     return function
 
 
-def _write_transposition(
+def write_transposition(
     lanes: Lanes, length: int, rows: ir.Value, columns: VectorArray, used: ir.Value, *, inwards: bool
 ) -> None:
     """Copy ``used`` rows of ``length`` numbers into lanes, or back; unused lanes repeat the last row."""
@@ -157,4 +157,4 @@ def _write_transposition(
 def _write_energies(lanes: Lanes, energies: ir.Value, total: Vector, spare: VectorArray, used: ir.Value) -> None:
     """Store the energies of the used lanes, by way of the workspace."""
     spare.store(0, total)
-    _write_transposition(lanes, 1, energies, spare, used, inwards=False)
+    write_transposition(lanes, 1, energies, spare, used, inwards=False)
