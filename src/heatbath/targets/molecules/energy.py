@@ -111,7 +111,7 @@ def xla_evaluators(terms: ForceFieldTerms, chunk: int | None = None) -> Evaluato
     return Evaluators(in_chunks(value), in_chunks(value_and_force))
 
 
-def evaluators(terms: ForceFieldTerms, backend: Backend) -> Evaluators:
+def evaluators(terms: ForceFieldTerms, backend: str) -> Evaluators:
     """The evaluators that ``backend`` names: ``"auto"`` is the compiled kernel on a CPU that can have it, else XLA.
 
     Raises ``UsageError`` when ``"cpu-kernel"`` is asked for and cannot be had.
@@ -165,7 +165,7 @@ def energy_function(terms: ForceFieldTerms, backend: Backend = "auto") -> Callab
         value, force = energy_and_force(*primals)
         return value, -jnp.sum(force * tangents[0])
 
-    def energy(x: Float[Array, "atoms 3"]) -> Scalar:
+    def energy(x: Float[Array | np.ndarray, "atoms 3"]) -> Scalar:
         if jnp.shape(x) != (terms.n_atoms, 3):
             raise InvalidArgumentError(
                 f"expected positions of shape ({terms.n_atoms}, 3) in nm for one configuration, found {jnp.shape(x)}; "

@@ -60,6 +60,10 @@ class Molecule(Target):
         self.terms, self.topology, self.name = terms, topology, name
         self.forcefield, self.backend = forcefield, backend
 
+    def __hash__(self) -> int:
+        # makes jax.jit(molecule.energy) possible; bound methods are compared by the identity of their object
+        return hash((self.terms, self.topology, self.name, self.backend))
+
     @property
     def unit(self) -> str:
         return "kJ/mol"
@@ -74,7 +78,7 @@ class Molecule(Target):
         """Atomic masses in u, shape (n_atoms, 1)."""
         return jnp.asarray(self.terms.masses[:, None], dtype=float)
 
-    def energy(self, x: Float[Array, "atoms 3"]) -> Scalar:
+    def energy(self, x: Float[Array | np.ndarray, "atoms 3"]) -> Scalar:
         """U(x) in kJ/mol for x in nm, in the precision of x. ``jax.vmap`` of it runs batched code."""
         return energy_function(self.terms, self.backend)(x)
 
@@ -130,13 +134,19 @@ class Molecule(Target):
         """Torsion omega of every peptide bond, radians; cis is |omega| < pi/2."""
         return stereochemistry.omegas(stereochemistry.peptide_bonds(self.topology), x)
 
-    def stereochemistry_violations(self, xs: Float[Array, "*frames atoms 3"]) -> stereochemistry.Violations:
+    def stereochemistry_violations(
+        self, xs: Float[Array | np.ndarray, "*frames atoms 3"]
+    ) -> stereochemistry.Violations:
         """Inverted centres and flipped peptide bonds of ``xs`` relative to the reference structure."""
         return stereochemistry.count_violations(self.topology, self._reference(), xs)
 
     # Structures ------------------------------------------------------------------------------------------------------
     def minimise(
-        self, x: Float[Array, "atoms 3"] | None = None, *, tolerance: float = 1.0, max_iterations: int = 3000
+        self,
+        x: Float[Array | np.ndarray, "atoms 3"] | None = None,
+        *,
+        tolerance: float = 1.0,
+        max_iterations: int = 3000,
     ) -> Float[Array, "atoms 3"]:
         """A local minimum of the energy near ``x`` (default: the reference), by L-BFGS in float64, in the dtype of ``x``.
 

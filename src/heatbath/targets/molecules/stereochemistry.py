@@ -115,7 +115,9 @@ def omegas(bonds: tuple[PeptideBond, ...], x: Float[Array, "atoms 3"]) -> Float[
 
 
 def count_violations(
-    topology: MoleculeTopology, reference: Float[Array, "atoms 3"], xs: Float[Array, "*frames atoms 3"]
+    topology: MoleculeTopology,
+    reference: Float[Array | np.ndarray, "atoms 3"],
+    xs: Float[Array | np.ndarray, "*frames atoms 3"],
 ) -> Violations:
     """Centres and peptide bonds of ``xs`` whose state differs from the reference; frames with NaN count as different."""
     centres, bonds = stereocentres(topology), peptide_bonds(topology)

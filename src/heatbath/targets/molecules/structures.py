@@ -66,12 +66,15 @@ def read_pdb(path: str | Path) -> tuple[Any, np.ndarray]:
         raise StructureError(f"expected a PDB file, but there is no file {str(path)!r}")
     openmm = import_openmm()
     try:
+        records = [line[:6].strip() for line in path.read_text().splitlines()]
+        if "ATOM" not in records and "HETATM" not in records:
+            raise StructureError(f"{str(path)!r} holds no ATOM or HETATM records; is it a PDB file?")
         file = openmm.app.PDBFile(str(path))
         positions = np.asarray(file.getPositions(asNumpy=True).value_in_unit(openmm.unit.nanometer), dtype=np.float64)
+    except StructureError:
+        raise
     except Exception as error:  # whatever the parser trips over, the cure is another file
         raise StructureError(f"{str(path)!r} could not be read as a PDB file: {error}") from error
-    if positions.size == 0:
-        raise StructureError(f"{str(path)!r} holds no ATOM or HETATM records; is it a PDB file?")
     check_structure(file.topology, positions)
     return file.topology, positions
 
