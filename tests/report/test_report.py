@@ -16,7 +16,7 @@ from heatbath.report.page import script_json
 @pytest.fixture
 def toy(toy_run, tmp_path):
     """A copy that a test may change."""
-    return shutil.copytree(toy_run, tmp_path / "run")
+    return shutil.copytree(toy_run, tmp_path / "run", ignore=shutil.ignore_patterns("report"))
 
 
 def change(run, edit):
@@ -71,7 +71,15 @@ def test_numbers_are_those_of_the_results(toy):
 def test_every_section_of_a_full_run_is_there(toy):
     """A section that disappears silently takes its warning with it."""
     text = text_of(build(toy))
-    titles = ("Free-energy surface", "Numbers", "Profiles", "Temperature ladder", "Checks", "Chains", "What was run")
+    titles = (
+        "Free-energy surface",
+        "Free energy along x",
+        "Numbers",
+        "Temperature ladder",
+        "Checks",
+        "Chains",
+        "What was run",
+    )
     assert [title for title in titles if title not in text] == []
     assert "round trips 80 in 8 ladders" in text
     assert "effective size" in text

@@ -267,7 +267,7 @@ def _finite_checks(results: Mapping[str, Any]) -> list[Check]:
         return []
     share = bad / total
     passed = share <= MAXIMUM_NON_FINITE_SHARE
-    sentence = f"{bad:.0f} of {total:.3g} energies were not finite (those moves were rejected)."
+    sentence = f"{bad:.0f} of {total:.0f} energies were not finite (those moves were rejected)."
     return [Check("finite energies", passed, sentence, share, MAXIMUM_NON_FINITE_SHARE)]
 
 

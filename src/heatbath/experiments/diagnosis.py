@@ -114,9 +114,9 @@ def ladder_section(target: Target, diagnostics: Mapping[str, Any]) -> dict:
 
 
 def energy_histograms(energies: np.ndarray) -> dict:
-    """Counts per rung on common edges that leave out the lowest 0.1 % and the highest 0.5 %, and the overlap of neighbours."""
+    """Counts per rung on common edges that leave out the highest 0.1 %, and the overlap of neighbours."""
     columns = energies.reshape(-1, energies.shape[-1]).T.astype(np.float64)
-    low, high = np.quantile(columns, [0.001, 0.995])
+    low, high = np.quantile(columns, [0.0, 0.999])
     edges = np.linspace(low, high if high > low else low + 1.0, ENERGY_BINS + 1)
     counts = np.array([np.histogram(column, edges)[0] for column in columns])
     return {"edges": edges, "counts": counts, "overlap": energy_overlap(columns)}

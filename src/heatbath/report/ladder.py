@@ -32,36 +32,35 @@ def _unit(ladder: Mapping[str, Any]) -> str:
 
 
 def energies(ladder: Mapping[str, Any]) -> Plot:
-    """Histograms of the energy, one per temperature, cold to hot."""
+    """Histograms of the energy, one per temperature, cold to hot.
+
+    The height is the square root of the density: narrow cold and wide hot distributions are then both seen, and so are the
+    tails in which neighbours overlap.
+    """
     histogram = ladder["energy_histograms"]
     edges, counts = np.array(histogram["edges"], dtype=float), np.array(histogram["counts"], dtype=float)
     density = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) / np.diff(edges)
     centres = (edges[1:] + edges[:-1]) / 2
-    temperatures = ladder["temperatures"]
+    names = [temperature(value, ladder.get("unit", "1")) for value in ladder["temperatures"]]
     with style.settings():
-        figure, (axes,) = style.canvas(7.4, 3.2)
-        for rung, row in enumerate(density):
+        figure, (axes,) = style.canvas(7.8, 3.1)
+        for rung, row in enumerate(np.sqrt(density)):
             colour = style.HEAT_MAP(rung / max(len(density) - 1, 1))
-            axes.fill_between(centres, row, color=colour, alpha=0.22, linewidth=0)
-            axes.plot(centres, row, color=colour, linewidth=1.4)
-            if len(density) <= 12 or rung in (0, len(density) - 1):
-                top = int(np.argmax(row))
-                axes.annotate(
-                    temperature(temperatures[rung], ladder.get("unit", "1")),
-                    (centres[top], row[top]),
-                    xytext=(0, 3),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=8,
-                )
-        axes.set_ylim(0, 1.12 * float(density.max()))
+            axes.fill_between(centres, row, color=colour, alpha=0.2, linewidth=0)
+            axes.plot(centres, row, color=colour, linewidth=1.5, label=names[rung])
+        axes.set_ylim(0, 1.05 * float(np.sqrt(density.max())))
+        axes.set_xlim(edges[0], edges[-1])
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         unit = ladder.get("energy_unit", "1")
         axes.set_xlabel("potential energy" + (f" ({unit})" if unit != "1" else ""))
+        columns = 1 if len(names) <= 12 else 2
+        title = None if ladder.get("unit") == "K" else "kT"
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=columns, handlelength=1.2, title=title)
         rows = [(x, *column) for x, column in zip(centres, counts.astype(int).T.tolist(), strict=True)]
-        header = ["energy", *(f"counts at {temperature(t, ladder.get('unit', '1'))}" for t in temperatures)]
-        return style.finish(figure, "energies", "Energies at each temperature.", header, rows)
+        header = ["energy", *(f"counts at {name}" for name in names)]
+        caption = "Energies at each temperature; the height is the square root of the density."
+        return style.finish(figure, "energies", caption, header, rows)
 
 
 def swaps(ladder: Mapping[str, Any]) -> Plot:

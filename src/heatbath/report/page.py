@@ -15,6 +15,8 @@ from heatbath.report.words import duration, estimate, number, percent, pretty
 
 #: Three-dimensional views; browsers allow about sixteen WebGL contexts in a page.
 MOST_VIEWS = 8
+#: Checks whose sentences stand beside "Converged", the most telling first.
+_EVIDENCE = ("R-hat", "effective sample size (observable)", "round trips", "effective size of the weights", "Pareto k")
 _SHOWN_VERSIONS = ("heatbath", "python", "jax", "jaxlib", "openmm", "numba", "numpy", "scipy")
 
 
@@ -56,6 +58,7 @@ def render(record: RunRecord, plots: Mapping[str, Sequence[Plot]]) -> str:
         title=title(record),
         subtitle=subtitle(record),
         verdict=record.results.get("verdict") or {},
+        evidence=evidence(record),
         headline=headline(record),
         plots=plots,
         views=structures,
@@ -119,6 +122,13 @@ def headline(record: RunRecord) -> list[Fact]:
         if name in found and len(facts) < 3:
             facts.append(Fact(name, estimate(found[name]), _against_exact(found[name])))
     return facts[:3]
+
+
+def evidence(record: RunRecord) -> list[str]:
+    """The sentences that speak most for a converged run."""
+    checks = (record.results.get("verdict") or {}).get("checks") or ()
+    sentences = {check["name"]: check["sentence"] for check in checks if check["passed"]}
+    return [sentences[name] for name in _EVIDENCE if name in sentences][:3]
 
 
 def _against_exact(fields: Mapping[str, Any]) -> str:

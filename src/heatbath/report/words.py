@@ -9,6 +9,7 @@ _GREEK = {"phi": "φ", "psi": "ψ", "omega": "ω", "chi": "χ", "theta": "θ"}
 _ANGLES = re.compile(r"(?<![A-Za-z])(phi|psi|omega|chi|theta)(_)?(?![A-Za-z])")
 #: Units whose written form differs from their name.
 _UNITS = {"1": "", "k_B": "kB"}
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 DASH = "–"
 
 
@@ -36,7 +37,7 @@ def number(value: int | float | None, digits: int = 4) -> str:
         text = text.rstrip("0").rstrip(".") if "." in text else text
         return text.replace(",", "\u202f").replace("-", "−")
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    return f"{mantissa} × 10^{int(exponent)}".replace("-", "−")
+    return f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}".replace("-", "−")
 
 
 def percent(value: float | None, error: float | None = None) -> str:
