@@ -187,6 +187,8 @@ def test_kill_and_resume(long, tmp_path):
     assert RunDirectory.open(path).status().word == "crashed"
     assert main(["resume", str(path), "--quiet"]) in (0, 4)
     assert_same(path, long)
+    segments = RunDirectory.open(path).read_json("provenance.json")["segments"]
+    assert [segment["outcome"] for segment in segments] == ["killed", "finished"]
 
 
 def test_a_polite_stop_can_be_resumed(long, tmp_path, capsys):
@@ -199,6 +201,7 @@ def test_a_polite_stop_can_be_resumed(long, tmp_path, capsys):
     assert process.returncode == 3, err
     assert out == ""
     assert f"heatbath resume {path}" in err
+    assert "error" not in err
     run = RunDirectory.open(path)
     assert run.status().word == "stopped"
     assert main(["report", str(path)]) in (0, 3)

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from heatbath.errors import HeatbathError
+from heatbath.errors import HeatbathError, Interrupted
 
 ERROR, USAGE = 1, 2
 
@@ -18,10 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _dispatch(arguments)
+    except Interrupted as error:  # no error: the user asked for it
+        print(str(error), file=sys.stderr)
+        return error.exit_code
     except HeatbathError as error:
         return _fail(error, str(error), arguments, error.exit_code)
     except KeyboardInterrupt as error:
-        return _fail(error, "interrupted before a run was begun; nothing was written", arguments, ERROR)
+        return _fail(error, "interrupted; nothing was begun", arguments, ERROR)
     except BrokenPipeError:  # `heatbath list | head`
         sys.stderr.close()
         return ERROR

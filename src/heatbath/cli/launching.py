@@ -75,20 +75,20 @@ def conclude(ended: Any, *, json: bool) -> int:
         print_results(ended.results)
         print_table([["report", str(path / "report" / "index.html")]])
     if ended.results is None:
-        note("The time was over before the first draw.")
-    if ended.code == 3:
-        note(f"Stopped in time; continue with: heatbath resume {path}")
+        note(f"The time was over before the first draw; continue with: heatbath resume {path}")
+    if ended.results is not None and not (ended.results.get("run") or {}).get("finished"):
+        note(f"The time was over before every sample was drawn; continue with: heatbath resume {path}")
     if ended.code == 4:
         note(f"Finished but not converged; draw more with: heatbath extend {path} --samples +{_more(ended)}")
     return ended.code
 
 
 def print_results(results: Mapping[str, Any]) -> None:
-    """The answer in a few lines: verdict, free-energy differences, populations, means."""
+    """The answer in a few lines: verdict (with its reasons when it is no), free-energy differences, populations, means."""
     verdict = results["verdict"]
     print("CONVERGED" if verdict["converged"] else "NOT CONVERGED")
-    for reason in verdict["reasons"]:
-        print(f"  {reason}")
+    for sentence in [*([] if verdict["converged"] else verdict["reasons"]), *verdict.get("cautions", [])]:
+        print(f"  {sentence}")
     rows = []
     for item in results.get("free_energy_differences") or []:
         label = f"free energy of {item['to']} relative to {item['from']}"

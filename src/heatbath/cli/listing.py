@@ -1,5 +1,6 @@
 """``heatbath list``: what there is."""
 
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,7 +58,7 @@ def _rows(kind: str, folder: Path) -> list[dict[str, Any]]:
                 "directory": str(run.path),
                 "status": state.word,
                 "draws": record.get("draws", 0),
-                "message": state.message,
+                "message": textwrap.shorten(state.message, 70, placeholder=" ..."),
             }
         )
     return rows

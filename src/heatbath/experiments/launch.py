@@ -250,7 +250,10 @@ def _finish(run: RunDirectory, module: Any, prepared: Any, carry: Any) -> dict[s
 
 def _add_segment(run: RunDirectory, segment: dict[str, Any]) -> None:
     record = run.read_json("provenance.json")
-    record.setdefault("segments", []).append(segment)
+    for earlier in record.setdefault("segments", []):
+        if earlier["outcome"] == "running":  # nobody drives the run but us, so that process is gone
+            earlier["outcome"] = "killed"
+    record["segments"].append(segment)
     run.write_json("provenance.json", record)
 
 

@@ -31,7 +31,7 @@ def _sentence(path: Path, error: OSError) -> str:
     if error.errno in _FORBIDDEN:
         return f"'{path}' cannot be written ({os.strerror(error.errno)}). Choose a writable place with --out."
     reason = error.strerror or type(error).__name__
-    return f"'{error.filename or path}' could not be used: {reason}."
+    return f"'{path}' could not be used: {reason}."
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

@@ -1,0 +1,43 @@
+"""Every example is a valid configuration and runs through to a report, shortened here."""
+
+from pathlib import Path
+
+import pytest
+
+from heatbath.cli import main
+from heatbath.experiments.config import build, read
+from heatbath.experiments.sample import SampleConfig, check
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
+SHORT = ["samples=64", "ladders=2", "rungs=3", "warmup=40", "thin=2", "chunk=8"]
+#: Compiling a force field takes longer than a fast test may.
+MOLECULES = {"alanine-dipeptide", "peptide"}
+FAST = [pytest.param(p, marks=[pytest.mark.slow] if p.stem in MOLECULES else []) for p in EXAMPLES]
+
+
+def test_there_are_examples():
+    """An empty folder would make the tests below pass."""
+    assert len(EXAMPLES) >= 5
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_a_valid_configuration(path):
+    """A renamed key would break the first thing that people try."""
+    check(build(SampleConfig, read(path)))
+    assert f"heatbath run examples/{path.name}" in path.read_text()
+
+
+@pytest.mark.parametrize("path", FAST, ids=lambda path: path.stem)
+def test_an_example_runs(path, tmp_path):
+    """Whatever it samples, it ends with results and a page. Too short to be converged."""
+    settings = [word for pair in SHORT for word in ("--set", f"sampler.{pair}")]
+    settings += ["--set", "run.max_time=none"]  # the machine may be busy
+    assert main(["run", str(path), "--quiet", "--out", str(tmp_path / "run"), *settings]) in (0, 4)
+    assert (tmp_path / "run" / "report" / "index.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_in_full(path, tmp_path):
+    """As its user runs it, however busy the machine."""
+    assert main(["run", str(path), "--quiet", "--set", "run.max_time=none", "--out", str(tmp_path / "run")]) in (0, 4)
