@@ -38,7 +38,7 @@ class Gibbs(Kernel):
     def evaluations(self) -> int:
         return 1 + self.k
 
-    def init(self, key: Key[Array, ""], x: Int[Array, "..."], u: LogDensity) -> PointState:
+    def init(self, key: Key[Array, ""], x: Array, u: LogDensity) -> PointState:
         if not jnp.issubdtype(x.dtype, jnp.integer):
             raise InvalidArgumentError(f"Gibbs moves integers 0..{self.k - 1}; found a configuration of type {x.dtype}")
         return PointState(x, u(x))

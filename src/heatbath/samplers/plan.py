@@ -98,18 +98,21 @@ def rung_count(target: Target, ratio: float) -> int:
 
 def default_kernel(method: str, target: Target, state: ThermoState, plan: Plan, step_size: float | None) -> Kernel:
     """The kernel of a method (that of the rungs for replica exchange), with a step size to start the adaptation from."""
-    space = target.space
+    space, molecule = target.space, is_molecule(target)
     if isinstance(space, Discrete):
         return Gibbs(space.k, scan="random")
+    # Step sizes are arrays, so that one compiled program serves all of them.
+    step = None if step_size is None else jnp.asarray(step_size, dtype=float)
     if method == "random-walk":
-        width = 0.002 if is_molecule(target) else 1.0 / math.sqrt(dimension(space))
-        return RandomWalk(width if step_size is None else step_size)
+        width = 0.002 if molecule else 1.0 / math.sqrt(dimension(space))
+        return RandomWalk(chosen(step, jnp.asarray(width, dtype=float)))
+    if step is None and molecule:
+        step = jnp.asarray(0.001 if method == "langevin" else 0.002)
+    elif step is None:
+        step = (0.1 if method == "langevin" else 0.5) * jnp.asarray(fastest_time(target, plan))
     if method == "langevin":
         # Physical dynamics: true masses, and a step well below the fastest period.
-        molecule = is_molecule(target)
-        step = step_size or (0.001 if molecule else 0.1 * fastest_time(target, plan))
         return Langevin(step, friction=1.0 if molecule else 0.1 / step, masses=target.masses)
-    step = step_size or (0.002 if is_molecule(target) else 0.5 * fastest_time(target, plan))
     if method == "mala":
         return MALA(step, masses=sampling_masses(target))
     return with_pivots(target, HMC(step, num_steps=plan.num_steps, masses=sampling_masses(target)), plan.pivots)

@@ -100,7 +100,7 @@ class ReplicaExchangeSampler(Sampler):
     target: Target
     state: ThermoState
     kernel: Kernel
-    betas: tuple[float, ...] = eqx.field(static=True)
+    betas: Float[Array, " rung"] = eqx.field(converter=lambda betas: jnp.asarray(betas, dtype=float))
     ladders: int = eqx.field(static=True)
     draws: int = eqx.field(static=True)
     thin: int = eqx.field(static=True, default=1)
@@ -121,7 +121,7 @@ class ReplicaExchangeSampler(Sampler):
         betas = np.asarray(self.betas)
         if not (betas > 0).all() or not (np.diff(betas) <= 0).all():
             raise InvalidArgumentError(
-                f"betas must be positive and must not rise from rung to rung; found {self.betas}"
+                f"betas must be positive and must not rise from rung to rung; found {betas.tolist()}"
             )
         if not np.isclose(betas[0], float(self.state.beta)):
             raise InvalidArgumentError(
@@ -141,7 +141,7 @@ class ReplicaExchangeSampler(Sampler):
     @property
     def rungs(self) -> int:
         """Temperatures of a ladder."""
-        return len(self.betas)
+        return self.betas.shape[0]
 
     @property
     def _warmup_chunk(self) -> int:
@@ -193,7 +193,7 @@ class ReplicaExchangeSampler(Sampler):
             trips=jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, shape), no_trips(self.rungs)),
         )
         key_data = jax.random.key_data(named_key(key, "replica exchange"))
-        carry = ReplicaCarry(key_data, jnp.zeros((), jnp.int32), jnp.asarray(self.betas, dtype=float), ladders)
+        carry = ReplicaCarry(key_data, jnp.zeros((), jnp.int32), self.betas, ladders)
         return placed(carry, _SPECS, self.mesh)
 
     def advance(self, carry: ReplicaCarry) -> tuple[ReplicaCarry, Chunk]:
