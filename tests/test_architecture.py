@@ -21,11 +21,11 @@ LEVELS = {
     "kernels": 2,
     "samplers": 3,
     "training": 3,
-    "io": 4,
-    "report": 4,
     "tracking": 4,
-    "experiments": 5,
-    "cli": 6,
+    "io": 4,
+    "report": 5,
+    "experiments": 6,
+    "cli": 7,
 }
 #: io and report know run directories and the vocabulary only.
 NARROW = {"io": {"vocabulary", "io"}, "report": {"vocabulary", "io", "report"}}
