@@ -93,7 +93,9 @@ def write_handler(module: ir.Module, name: str, n_atoms: int, element_bytes: int
     extension = w.word(frame, _FRAME_EXTENSION)
     with builder.if_then(builder.icmp_unsigned("!=", extension, INT64(0))):
         metadata = w.word(extension, _EXTENSION_METADATA)
-        w.store(w.word(w.word(frame, _FRAME_API), _API_VERSION), metadata, _METADATA_VERSION)
+        version = w.word(w.word(frame, _FRAME_API), _API_VERSION)  # major in the low half, minor in the high half
+        known = builder.icmp_signed("==", builder.trunc(version, INT32), INT32(0))
+        w.store(builder.select(known, version, INT64(-1)), metadata, _METADATA_VERSION)  # another layout: XLA refuses
         builder.ret(INT64(0))
     stage = builder.trunc(w.word(frame, _FRAME_STAGE), INT32)
     with builder.if_then(builder.icmp_unsigned("!=", stage, INT32(_EXECUTE))):
