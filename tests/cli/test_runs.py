@@ -35,7 +35,7 @@ SMALL = [
 #: Long enough to be killed on the way: a few seconds in some forty chunks.
 LONG = [
     *["sample", "double-well", "--method", "random-walk", "--ladders", "8", "--samples", "8000", "--seed", "3"],
-    *["--set", "sampler.thin=500", "--set", "sampler.chunk=25", "--set", "sampler.warmup=100"],
+    *["--set", "sampler.thin=250", "--set", "sampler.chunk=25", "--set", "sampler.warmup=100"],
     *["--set", "run.checkpoint_every=0 s"],
 ]
 
@@ -252,6 +252,23 @@ def test_an_existing_directory_is_refused(finished, capsys, tmp_path):
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
 
 
+def test_a_failing_analysis_loses_no_draw(tmp_path, capsys, monkeypatch):
+    """A bug after hours of sampling must leave the draws, say so, and let `resume` finish the job."""
+
+    def broken(*arguments, **options):
+        raise ZeroDivisionError("bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("heatbath.experiments.sample.results", broken)
+        assert main([*SMALL, "--out", str(tmp_path / "run")]) == 1
+    err = capsys.readouterr().err
+    assert "400 draws are saved" in err
+    assert f"heatbath resume {tmp_path / 'run'}" in err
+    assert RunDirectory.open(tmp_path / "run").status().word == "failed"
+    assert main(["resume", str(tmp_path / "run"), "--quiet"]) in (0, 4)
+    assert RunDirectory.open(tmp_path / "run").status().word == "done"
+
+
 # Hostile disks --------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def mounted(tmp_path):
@@ -272,10 +289,17 @@ def mounted(tmp_path):
 
 
 def test_a_full_disk(mounted, capsys, monkeypatch):
-    """One sentence; afterwards, with room, the run goes on and loses nothing. On a really full disk, not a simulated one."""
+    """Refused when it can be foreseen; else one sentence, and with room the run goes on. The disk is really full."""
     folder, remount = mounted
     words = [word if word != "400" else "20000" for word in SMALL]
-    assert main([*words, "--set", "run.checkpoint_every=0 s", "--out", str(folder / "run")]) == 1
+    words += ["--set", "run.checkpoint_every=0 s", "--out", str(folder / "run")]
+    assert main(words) == 1
+    assert "of disk for its draws" in capsys.readouterr().err
+    assert list(folder.iterdir()) == []
+    monkeypatch.setattr(
+        "heatbath.experiments.launch.check_room", lambda path, needed: None
+    )  # others fill disks meanwhile
+    assert main(words) == 1
     err = capsys.readouterr().err
     assert "no space left on the disk" in err
     assert "Traceback" not in err

@@ -23,8 +23,14 @@ def layered(
     if preset is not None and preset not in presets:
         raise UsageError(f"unknown preset {preset!r}. {nearest(preset, presets)}")
     from_file = read(file) if file is not None else {}
-    if file is not None and (structure := from_file.get("target", {}).get("structure")):
-        from_file["target"]["structure"] = str(file.parent / structure)  # paths in a file are relative to it
+    target = from_file.get("target")
+    if (
+        file is not None
+        and isinstance(target, dict)
+        and isinstance(target.get("structure"), str)
+        and target["structure"]
+    ):
+        target["structure"] = str(file.parent / target["structure"])  # paths in a file are relative to it
     return merge(presets[preset or "default"], from_file, assignments(settings), _given(options))
 
 

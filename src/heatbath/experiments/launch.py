@@ -10,11 +10,12 @@ import datetime
 import hashlib
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-from heatbath.errors import HeatbathError, Interrupted, RunDirectoryError
+from heatbath.errors import HeatbathError, Interrupted, ResourceError, RunDirectoryError
 from heatbath.experiments import base
 from heatbath.experiments.citations import bibliography
 from heatbath.experiments.config import build, to_dict, to_toml
@@ -56,6 +57,7 @@ def start(
     check_free(path, overwrite=overwrite)
     check_writable(path)
     prepared = module.prepare(config)
+    check_room(path, module.cost(prepared)["disk_bytes"])
     config = prepared.config
     argv = provenance.command_line() if argv is None else argv
     files = {
@@ -92,6 +94,8 @@ def proceed(
     argv = provenance.command_line() if argv is None else argv
     with run.driven():
         prepared = module.prepare(config, run.path)
+        on_disk = sum(file.stat().st_size for file in run.ensemble.rglob("*") if file.is_file())
+        check_room(run.path, max(0, (module.cost(prepared)["disk_bytes"] or 0) - on_disk))
         limited = dataclasses.replace(prepared.config, run=dataclasses.replace(prepared.config.run, max_time=limit))
         if samples is not None:
             run.write("resolved.toml", resolved_text(prepared.config))
@@ -153,13 +157,29 @@ def default_path(config: Any, title: str) -> Path:
 
 def check_writable(path: Path) -> None:
     """Refuse a place that cannot be written before time is spent on building anything."""
-    folder = path.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
+    folder = _existing(path.absolute().parent)
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise RunDirectoryError(
             f"'{folder}' cannot be written, so '{path}' cannot be made. Choose another place with --out."
         )
+
+
+def check_room(path: Path, needed: int | None) -> None:
+    """Refuse a run whose draws would not fit on the disk. Raises ``ResourceError`` with both sizes."""
+    folder = _existing(path.absolute())
+    free = shutil.disk_usage(folder).free
+    if needed is not None and needed > free:
+        raise ResourceError(
+            f"this run would need {needed / 1e9:.3g} GB of disk for its draws and {free / 1e9:.3g} GB are free at '{folder}'. "
+            "Lower sampler.samples or sampler.rungs, or choose another place with --out."
+        )
+
+
+def _existing(folder: Path) -> Path:
+    """``folder`` or its nearest ancestor that exists."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder
 
 
 def resolved_text(config: Any) -> str:
@@ -203,11 +223,19 @@ def _run(
     except Interrupted:
         raise
     except Exception as error:
-        sentence = str(error) if isinstance(error, HeatbathError) else f"{type(error).__name__}: {error}"
-        with contextlib.suppress(HeatbathError):  # the disk may be full
-            run.set_status("failed", sentence)
+        _mark_failed(run, error, progress)
         raise
     return _conclude(run, driven, results)
+
+
+def _mark_failed(run: RunDirectory, error: Exception, progress: Progress) -> None:
+    """Write the reason into STATUS, and tell the user that what was drawn is not lost."""
+    sentence = str(error) if isinstance(error, HeatbathError) else f"{type(error).__name__}: {error}"
+    saved = (run.record() or {}).get("draws")
+    if saved:
+        progress.notice(f"{saved} draws are saved; once the cause is mended, go on with: heatbath resume {run.path}")
+    with contextlib.suppress(HeatbathError):  # the disk may be full
+        run.set_status("failed", sentence)
 
 
 def _interrupt(run: RunDirectory, driven: Driven, stop: StopRequests) -> None:
