@@ -17,6 +17,7 @@ from heatbath.experiments.diagnosis import boltzmann_check, cold_draws
 from heatbath.samplers.base import Sampled
 from heatbath.samplers.weighting import ladder_ensemble
 from heatbath.state import ThermoState
+from heatbath.targets.lattice import ising
 from heatbath.targets.molecules.stereochemistry import peptide_bonds
 from heatbath.targets.toy import DoubleWell
 
@@ -112,6 +113,30 @@ def test_surfaces_have_bins_errors_and_labels(good):
     assert abs(share - good["basins"][1]["population"]["value"]) < 0.02
     assert len(surface["standard_error"]) == len(centres)
     assert good["surfaces"]["x, y"]["coordinates"] == ["x", "y"]
+
+
+def test_a_discrete_observable_gets_one_bin_per_value():
+    """Even bins over the values of a magnetisation make a comb of empty and double bins."""
+    target = DoubleWell(barrier=4.0, dimension=2)
+    rng = np.random.default_rng(0)
+    xs = np.stack([rng.choice([-1.0, -0.5, 0.0, 1.0], (4, 100), p=[0.4, 0.3, 0.2, 0.1]), rng.random((4, 100))], axis=-1)
+    ensemble = Ensemble(jnp.asarray(xs), jnp.zeros((4, 100)), STATE, axes=("chain", "draw"))
+    surface = analyse(target, STATE, Sampled(ensemble, {}))["surfaces"]["x"]
+    assert surface["edges"][0] == [-1.25, -0.75, -0.25, 0.5, 1.5]
+    share = np.mean(xs[..., 0] == 1.0) / np.mean(xs[..., 0] == -1.0)
+    assert np.isclose(surface["free_energy"][-1] - surface["free_energy"][0], -np.log(share))
+
+
+def test_an_observable_called_energy_does_not_replace_the_energy():
+    """An Ising model's energy per site has the name "energy"; the total energy must not vanish behind it."""
+    lattice = ising((3, 3))
+    xs = np.random.default_rng(0).integers(0, 2, (4, 50, 3, 3))
+    energies = jax.vmap(jax.vmap(lattice.energy))(jnp.asarray(xs))
+    ensemble = Ensemble(jnp.asarray(xs), jnp.zeros((4, 50)), STATE, energies, axes=("chain", "draw"))
+    results = analyse(lattice, STATE, Sampled(ensemble, {}))
+    total, per_site = (results["estimates"][name]["value"] for name in ("mean energy", "mean energy per site"))
+    assert np.isclose(total, np.mean(energies))
+    assert np.isclose(per_site, total / 9)
 
 
 def test_results_are_strict_json(good):

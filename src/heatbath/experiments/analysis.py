@@ -114,7 +114,9 @@ def _estimates(target: Target, state: ThermoState, ensemble: Ensemble, coordinat
     for name, observable in coordinates.observables.items():
         if observable.period is None:
             estimate = ensemble.expect(coordinates.values[name], observable.unit)
-            estimates[f"mean {name}"] = _with_truth(estimate, target, observable.function, beta)
+            # A lattice calls its energy per site "energy"; the label tells it from the energy itself.
+            title = f"mean {name}" if f"mean {name}" not in estimates else f"mean {observable.label}"
+            estimates[title] = _with_truth(estimate, target, observable.function, beta)
     return estimates
 
 

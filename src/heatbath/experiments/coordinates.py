@@ -12,6 +12,8 @@ from heatbath.ensemble import Ensemble
 from heatbath.estimators import free_energy_surface
 from heatbath.targets.base import Observable, Target
 
+#: Bins per axis of one- and two-dimensional surfaces.
+BINS_1D, BINS_2D = 72, 48
 #: Surfaces of long chains are many; results.json keeps this many of each dimension.
 MOST_SURFACES = 12
 #: Draws among which the representative of a basin is looked for.
@@ -75,7 +77,8 @@ def _surface(ensemble: Ensemble, coordinates: Coordinates, names: tuple[str, ...
     observables = [coordinates.observables[name] for name in names]
     columns = [_on_one_turn(coordinates.values[name], coordinates.observables[name].period) for name in names]
     ranges = [(-o.period / 2, o.period / 2) if o.period is not None else o.range for o in observables]
-    surface = free_energy_surface(ensemble, columns, ranges=ranges)
+    bins = [_edges_of_steps(column, BINS_1D if len(names) == 1 else BINS_2D) for column in columns]
+    surface = free_energy_surface(ensemble, columns, bins=bins, ranges=ranges)
     return {
         "coordinates": list(names),
         "labels": [observable.label for observable in observables],
@@ -89,6 +92,21 @@ def _surface(ensemble: Ensemble, coordinates: Coordinates, names: tuple[str, ...
         "converged": surface.converged,
         "notes": list(surface.notes),
     }
+
+
+def _edges_of_steps(values: np.ndarray, bins: int) -> np.ndarray | int:
+    """Bin edges half way between the values of a discrete quantity (a magnetisation), else the number of bins.
+
+    Even bins would leave some without a value and give others two, a comb that is not in the distribution.
+    """
+    found = np.unique(values.reshape(-1)[:: max(1, values.size // 10_000)])
+    if not 2 <= found.size <= bins:
+        return bins
+    found = np.unique(values)
+    if found.size > bins:
+        return bins
+    middle = (found[1:] + found[:-1]) / 2
+    return np.concatenate([[2 * found[0] - middle[0]], middle, [2 * found[-1] - middle[-1]]])
 
 
 def _on_one_turn(values: np.ndarray, period: float | None) -> np.ndarray:

@@ -58,8 +58,10 @@ def chain_diagnostics(ensemble: Ensemble, coordinates: Coordinates, cold: np.nda
     rows: dict[str, dict] = {}
     if ensemble.energies is not None:
         rows["energy"] = _worst([np.asarray(ensemble.energies, dtype=np.float64)[:, cold]], "observable")
-    for name in coordinates.observables:
-        rows[name] = _worst([column[:, cold] for column in coordinates.features(name)], "observable")
+    for name, observable in coordinates.observables.items():
+        rows[name if name not in rows else observable.label] = _worst(
+            [column[:, cold] for column in coordinates.features(name)], "observable"
+        )
     for name, inside in coordinates.basins.items():
         rows[f"in {name}"] = _worst([inside[:, cold].astype(np.float64)], "basin")
     return rows

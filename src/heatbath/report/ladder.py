@@ -22,7 +22,7 @@ def ladder_plots(ladder: Mapping[str, Any]) -> list[Plot]:
     return plots
 
 
-def temperature(value: float, unit: str) -> str:
+def temperature(value: float | int, unit: str) -> str:
     """``300 K``, or the bare number of kT."""
     return f"{number(value, 3)} K" if unit == "K" else number(value, 3)
 

@@ -146,10 +146,11 @@ def _against_exact(fields: Mapping[str, Any]) -> str:
 def views(record: RunRecord) -> list[dict[str, Any]]:
     """What each three-dimensional view shows: number, name, population, file and coordinates."""
     shown = []
-    units = {}
+    units: dict[str, str] = {}
     for surface in (record.results.get("surfaces") or {}).values():
         units |= dict(zip(surface.get("coordinates", ()), surface["units"], strict=False))
-    for index, basin in enumerate(record.results.get("basins") or (), start=1):
+    basins: list[dict[str, Any]] = record.results.get("basins") or []
+    for index, basin in enumerate(basins, start=1):
         pdb = record.structures.get(basin.get("representative") or "")
         if pdb is None or len(shown) >= MOST_VIEWS:
             continue
@@ -168,7 +169,7 @@ def views(record: RunRecord) -> list[dict[str, Any]]:
     return shown
 
 
-def _coordinate(name: str, value: float, unit: str) -> str:
+def _coordinate(name: str, value: float | int, unit: str) -> str:
     if unit == "rad":
         return f"{pretty(name)} = {number(round(value * 57.29577951308232), 3)}°"
     return f"{pretty(name)} = {number(value, 3)}{'' if unit == '1' else ' ' + unit}"

@@ -6,6 +6,7 @@ import html
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ SURFACE_MAP = "viridis"
 #: Cold to hot, readable on white and on black, monotone for the colour-blind.
 HEAT_MAP = LinearSegmentedColormap.from_list("heat", ["#3a7bd5", "#6fa8cf", "#c9a66b", "#e07b39", "#c43c2b"])
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "heatbath",
     "font.family": "sans-serif",

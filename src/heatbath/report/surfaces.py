@@ -117,7 +117,7 @@ def _profile(key: str, name: str, surface: Mapping[str, Any]) -> Plot:
         colour = style.THEMED["blue"]
         spread = np.where(np.isfinite(error), error, 0.0)
         axes.fill_between(centres, energy - 2 * spread, energy + 2 * spread, color=colour, alpha=0.25, linewidth=0)
-        axes.plot(centres, energy, color=colour)
+        axes.plot(centres, energy, color=colour, marker="o" if centres.size <= 40 else None, markersize=4)
         _dress(axes, surface, [edges])
         axes.set_ylabel("free energy (kT)")
         top = float(np.nanmax(np.where(np.isfinite(energy), energy + 2 * spread, np.nan), initial=2.0))
@@ -131,5 +131,5 @@ def _profile(key: str, name: str, surface: Mapping[str, Any]) -> Plot:
         return style.finish(figure, key, caption, header, rows)
 
 
-def _cell(value: float | None) -> object:
+def _cell(value: float | int | None) -> object:
     return "" if value is None else value

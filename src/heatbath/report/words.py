@@ -13,7 +13,7 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 DASH = "–"
 
 
-def with_error(value: float | None, error: float | None, unit: str = "1") -> str:
+def with_error(value: float | int | None, error: float | int | None, unit: str = "1") -> str:
     """``1.234 ± 0.056 unit``: the error to two digits, the value to the same place."""
     if value is None:
         return DASH
@@ -21,7 +21,7 @@ def with_error(value: float | None, error: float | None, unit: str = "1") -> str
     tail = f" {unit}" if unit else ""
     if error is None or not math.isfinite(error) or error <= 0:
         return f"{number(value)}{tail}"
-    places = max(0, 1 - math.floor(math.log10(error)))
+    places = max(0, 1 - int(f"{error:.1e}".split("e")[1]))  # of the rounded error: 0.0996 is 0.10
     if places > 6 or abs(value) >= 1e7:
         return f"{value:.4g} ± {error:.2g}{tail}"
     return f"{value:.{places}f} ± {error:.{places}f}{tail}".replace("-", "−")
@@ -40,7 +40,7 @@ def number(value: int | float | None, digits: int = 4) -> str:
     return f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}".replace("-", "−")
 
 
-def percent(value: float | None, error: float | None = None) -> str:
+def percent(value: float | int | None, error: float | int | None = None) -> str:
     """A share as a percentage, with its error where there is one."""
     if value is None:
         return DASH
@@ -49,7 +49,7 @@ def percent(value: float | None, error: float | None = None) -> str:
     return f"{with_error(100 * value, 100 * error)} %"
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float | int | None) -> str:
     """``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
     if seconds is None:
         return DASH
