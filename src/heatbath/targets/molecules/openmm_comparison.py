@@ -79,7 +79,9 @@ def own_energies(terms: ForceFieldTerms, frames: Float[np.ndarray, "frames atoms
             found[name] = (value, -jnp.moveaxis(pull(jnp.ones_like(value))[0], -1, 0))
         return found
 
-    found = jax.jit(evaluate)(jnp.asarray(frames, dtype))
+    # evaluated once: optimising the code would take longer than running it
+    quickly = jax.jit(evaluate, compiler_options={"xla_backend_optimization_level": 0})
+    found = quickly(jnp.asarray(frames, dtype))
     parts = {name: (np.asarray(e, np.float64), np.asarray(f, np.float64)) for name, (e, f) in found.items()}
     total = (np.sum([e for e, _ in parts.values()], axis=0), np.sum([f for _, f in parts.values()], axis=0))
     return {"total": total, **parts}
