@@ -47,7 +47,7 @@ def machine() -> dict:
     import importlib.metadata
 
     versions = {}
-    for package in ("jax", "jaxlib", "numpy", "numba", "openmm"):
+    for package in ("jax", "jaxlib", "numpy", "llvmlite", "openmm"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

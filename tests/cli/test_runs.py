@@ -70,7 +70,7 @@ def long(tmp_path_factory):
 
 def start(path, *extra):
     """The long run in a process of its own."""
-    command = [sys.executable, "-m", "heatbath.cli", *LONG, "--out", str(path), *extra]
+    command = [sys.executable, "-m", "heatbath", *LONG, "--out", str(path), *extra]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr
 
 #: Independent draws that all chains together must hold, per observable (Vehtari et al., Bayesian Analysis 16, 667 (2021)).
 MINIMUM_CHAIN_ESS = 400.0
@@ -205,7 +205,7 @@ def _boltzmann_checks(check: Mapping[str, Any] | None) -> list[Check]:
     if not known.any():
         return []
     ratio, error = ratio[known], error[known]
-    odds = np.minimum(1.0, 2 * stats.t.sf(np.abs(ratio - 1) / error, check["ladders"] - 1) * len(ratio))
+    odds = np.minimum(1.0, 2 * stdtr(check["ladders"] - 1, -np.abs(ratio - 1) / error) * len(ratio))
     odds[np.abs(ratio - 1) < MINIMUM_DEVIATION] = 1.0
     worst = int(np.argmin(odds)) if (odds < 1).any() else int(np.argmax(np.abs(ratio - 1) / error))
     passed = bool(odds[worst] >= BOLTZMANN_ODDS)

@@ -11,7 +11,7 @@ from typing import Any
 
 import heatbath
 
-PACKAGES = ("jax", "jaxlib", "equinox", "numpy", "scipy", "zarr", "openmm", "rdkit", "numba")
+PACKAGES = ("jax", "jaxlib", "equinox", "numpy", "scipy", "zarr", "openmm", "rdkit", "llvmlite")
 _VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 
 

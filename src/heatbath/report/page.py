@@ -17,7 +17,7 @@ from heatbath.report.words import duration, estimate, number, percent, pretty
 MOST_VIEWS = 8
 #: Checks whose sentences stand beside "Converged", the most telling first.
 _EVIDENCE = ("R-hat", "effective sample size (observable)", "round trips", "effective size of the weights", "Pareto k")
-_SHOWN_VERSIONS = ("heatbath", "python", "jax", "jaxlib", "openmm", "numba", "numpy", "scipy")
+_SHOWN_VERSIONS = ("heatbath", "python", "jax", "jaxlib", "openmm", "llvmlite", "numpy", "scipy")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``python -m heatbath.cli``: the command line without the installed script."""
+"""``python -m heatbath``: the command line without the installed script."""
 
 import sys
 
