@@ -33,6 +33,7 @@ class CountingLanes(Lanes):
     """Writes the same code and remembers which blocks are how often executed."""
 
     trips: list[float]
+    acting: float
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -46,10 +47,15 @@ class CountingLanes(Lanes):
             yield value
         self.spans.append((first, len(blocks), times))
 
-    def loop(self, start, stop):
+    def loop(self, start, stop, step=1):
         """A loop whose trips are known, or the next one of the loops over pairs."""
         known = isinstance(start, int) and isinstance(stop, int)
-        return self._span(super().loop(start, stop), stop - start if known else self.trips.pop(0))
+        trips = (stop - start) / step if known else self.trips.pop(0) if self.trips else 0.0  # 0: copying of results
+        return self._span(super().loop(start, stop, step), trips)
+
+    def if_set(self, flag):
+        """What is skipped for excluded pairs."""
+        return self._span(super().if_set(flag), self.acting)
 
     def if_any(self, mask):
         """The rare branch: not executed."""
@@ -67,12 +73,12 @@ class CountingLanes(Lanes):
 def count(terms: ForceFieldTerms, dtype: str, width: int) -> Operations:
     """Instructions of one block of ``width`` configurations."""
     rows = PairRows(terms, with_excluded=terms.gb_model is not None)
-    acting = float((rows.middle - rows.start[:-1]).sum()) / terms.n_atoms
-    everyone = rows.count / terms.n_atoms
+    passes = 1 if terms.gb_model is None else 3
     made = []
 
     class Counting(CountingLanes):
-        trips = [everyone, acting, everyone - acting, everyone] if terms.gb_model else [acting]
+        trips = [rows.count / terms.n_atoms] * passes
+        acting = float(rows.acting.mean()) if rows.count else 0.0
 
         def __init__(self, *arguments):
             super().__init__(*arguments)

@@ -107,13 +107,20 @@ VARIANTS = [
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_equals_xla_formulas(alanine, name):
-    """A wrong formula, sign or table in any kind of term of the kernel."""
+    """A wrong formula, sign or table in any kind of term; one by one (lanes are pairs) is not the same as together."""
     terms = variant(alanine[1], name)
     xs = jittered(alanine[2], 6)
-    energies, forces = cpu_kernel.build(terms)(jnp.asarray(xs))
+    xs[4, 3] = xs[4, 9] + 0.05  # swallowed, where there are radii
+    kernel = cpu_kernel.build(terms)
+    energies, forces = kernel(jnp.asarray(xs))
+    for index in (0, 4):
+        energy, force = kernel(jnp.asarray(xs[index : index + 1]))
+        np.testing.assert_array_equal(energy[0], energies[index])
+        np.testing.assert_array_equal(force[0], forces[index])
     expected, expected_forces = reference(terms, xs)
     np.testing.assert_allclose(energies, expected, rtol=1e-12)
-    assert relative_rms(forces, expected_forces) < 1e-12
+    for force, wanted in zip(forces, expected_forces, strict=True):
+        assert relative_rms(force, wanted) < 1e-12
 
 
 def test_comparison_can_fail(alanine):
@@ -159,6 +166,17 @@ def test_float32_error(alanine, evaluate):
     expected, expected_forces = reference(alanine[1], xs.astype(np.float64))
     assert relative_rms(forces, expected_forces) < 2e-6  # measured 5e-7
     assert (np.abs(np.asarray(energies) - expected) < 2e-3).all()  # kJ/mol, 1e-3 kT
+
+
+def test_plan_uses_all_layouts():
+    """A batch size for which nothing sensible is chosen, so that the tests above miss a layout or a thread idles."""
+    widths = [16, 8, 1]
+    assert cpu_kernel._plan(1, 22, 2, widths) == (1, 1)
+    assert cpu_kernel._plan(2, 138, 2, widths) == (1, 2)
+    assert cpu_kernel._plan(16, 138, 2, widths) == (8, 2)
+    assert cpu_kernel._plan(16, 138, 1, widths) == (16, 1)
+    assert cpu_kernel._plan(1000, 22, 2, widths) == (16, 2)
+    assert cpu_kernel._plan(64, 3, 8, widths) == (16, 1)  # too little work to wake another thread
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -1,7 +1,8 @@
 """The force field compiled for this CPU: batched energies and forces, called from inside compiled JAX programs.
 
 Sixteen configurations (in float32, with AVX-512) sit side by side in the lanes of a vector register and go through all
-terms together; blocks of them are spread over the threads of XLA. The code is written for each molecule at run time
+terms together; blocks of them are spread over the threads of XLA. A few configurations are taken one by one, with sixteen
+pairs of atoms side by side instead. The code is written for each molecule at run time
 (``cpu_kernel_compiler``) and handed to XLA as a foreign function, so that it works under ``jit``, ``vmap`` and ``scan``.
 What one configuration gets does not depend on its place in the batch, the size of the batch or the number of threads,
 to the last bit.
@@ -34,7 +35,8 @@ BatchedEnergyAndForce = Callable[[Array], tuple[Array, Array]]
 MAX_ATOMS = 1000
 
 _PAIRS_WORTH_A_THREAD = 400  # pairs of atoms, per thread, that take longer than waking it
-_COST_OF_WIDTH = (1.0, 0.67, 0.65)  # time of a block of full, half and quarter registers (measured; latency dominates)
+_HALF_BLOCK = 0.67  # time of a block of half registers, in blocks of full ones (measured; latency dominates)
+_SINGLE = (2.5, 75.0)  # a + b/atoms: time of one configuration alone, in full blocks divided by their width
 
 _programs: dict[str, Any] = {}  # loaded code stays loaded: compiled XLA programs may hold its address
 _lock = threading.Lock()
@@ -117,9 +119,10 @@ def _plan(batch: int, n_atoms: int, threads: int, widths: list[int]) -> tuple[in
         blocks = -(-batch // width)
         return max(1, min(threads, blocks, blocks * pairs // _PAIRS_WORTH_A_THREAD))
 
+    cost = dict.fromkeys(widths, _HALF_BLOCK) | {widths[0]: 1.0, 1: (_SINGLE[0] + _SINGLE[1] / n_atoms) / widths[0]}
+
     def time(width: int) -> float:
-        rounds = -(-batch // (width * workers(width)))
-        return rounds * _COST_OF_WIDTH[widths.index(width)]
+        return -(-batch // (width * workers(width))) * cost[width]
 
     best = min(widths, key=time)
     return best, workers(best)

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import llvmlite.ir as ir
 import numpy as np
 
-from heatbath.targets.molecules.cpu_kernel_vectors import Lanes, Vector, VectorArray, rounded
+from heatbath.targets.molecules.cpu_kernel_vectors import Index, Lanes, Vector, VectorArray, rounded
 
-Index = ir.Value | int
+_FAR_AWAY = 1000.0  # nm
 
 
 class Vector3(NamedTuple):
@@ -67,38 +67,37 @@ class Energy:
 
 
 class Block:
-    """Positions and forces of ``width`` configurations, one array of vectors each: atom-major, x y z within an atom."""
+    """Positions and forces of ``width`` configurations: all x, then all y, then all z, ``stride`` vectors each.
 
-    def __init__(self, lanes: Lanes, n_atoms: int, positions: VectorArray, forces: VectorArray, scratch: VectorArray):
+    The room behind the last atom, if any, holds a place far away: see ``cpu_kernel_layout``.
+    """
+
+    def __init__(self, lanes: Lanes, n_atoms: int, stride: int, memory: VectorArray):
         self.lanes = lanes
         self.n_atoms = n_atoms
-        self.positions = positions
-        self.forces = forces
-        self.scratch = scratch
+        self.stride = stride
+        self.positions = [memory.from_index(axis * stride) for axis in range(3)]
+        self.forces = [memory.from_index((3 + axis) * stride) for axis in range(3)]
+        self.scratch = memory.from_index(6 * stride)
         self.energy = Energy(lanes)
-
-    def _first(self, atom: Index) -> Index:
-        return 3 * atom if isinstance(atom, int) else self.lanes.builder.mul(atom, self.lanes.integer(3))
-
-    def _load(self, array: VectorArray, atom: Index) -> Vector3:
-        place = array.from_index(self._first(atom))
-        return Vector3(place.load(0), place.load(1), place.load(2))
 
     def position(self, atom: Index) -> Vector3:
         """Position of an atom."""
-        return self._load(self.positions, atom)
+        return Vector3(*(array.load(atom) for array in self.positions))
 
     def add_force(self, atom: Index, force: Vector3) -> None:
         """Add to the force on an atom."""
-        place = self.forces.from_index(self._first(atom))
-        place.add(0, force.x)
-        place.add(1, force.y)
-        place.add(2, force.z)
+        for array, component in zip(self.forces, force, strict=True):
+            array.add(atom, component)
 
     def clear_forces(self) -> None:
-        """Set all forces to zero."""
-        with self.lanes.loop(0, 3 * self.n_atoms) as index:
-            self.forces.store(index, 0.0)
+        """Set all forces to zero, and the positions behind the last atom far away."""
+        with self.lanes.loop(0, self.stride) as index:
+            for array in self.forces:
+                array.store(index, 0.0)
+        with self.lanes.loop(self.n_atoms, self.stride) as index:
+            for array in self.positions:
+                array.store(index, _FAR_AWAY)
 
     def table(self, *columns: np.ndarray):
         """Parameters side by side, one row per term."""

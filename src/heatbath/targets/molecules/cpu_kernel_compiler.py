@@ -16,6 +16,7 @@ from heatbath.targets.molecules.cpu_kernel_block import Block
 from heatbath.targets.molecules.cpu_kernel_bonded import add_angles, add_bonds, add_torsions
 from heatbath.targets.molecules.cpu_kernel_cmap import add_cmap
 from heatbath.targets.molecules.cpu_kernel_handler import BlockCode, write_handler
+from heatbath.targets.molecules.cpu_kernel_layout import PairLayout
 from heatbath.targets.molecules.cpu_kernel_pairs import add_exceptions, add_nonbonded
 from heatbath.targets.molecules.cpu_kernel_solvent import add_solvent_and_nonbonded, scratch_vectors
 from heatbath.targets.molecules.cpu_kernel_vectors import (
@@ -52,10 +53,14 @@ def host_features() -> frozenset[str]:
 
 
 def widths(dtype: str) -> list[int]:
-    """Lanes that make sense here, widest first: a full register, and fractions of it down to 128 bits."""
+    """Configurations per block that make sense here: a full register, half of one where that is a register too, one."""
+    full = _full_width(PRECISIONS[dtype])
+    return [full, full // 2, 1] if "avx" in host_features() else [full, 1]
+
+
+def _full_width(precision: Precision) -> int:
     register = 64 if "avx512vl" in host_features() else 32 if "avx" in host_features() else 16
-    size = PRECISIONS[dtype].bytes
-    return [width // size for width in (64, 32, 16) if width <= register]
+    return register // precision.bytes
 
 
 def target_machine() -> llvm.TargetMachine:
@@ -77,11 +82,21 @@ def compile_terms(terms: ForceFieldTerms, dtype: str, width: int, name: str) -> 
         machine = target_machine()
         module.triple, module.data_layout = machine.triple, str(machine.target_data)
         function = write_block(module, terms, precision, width, host_features(), constants)
-        needs = (6 * terms.n_atoms + scratch_vectors(terms)) * width * precision.bytes + _ALIGNMENT
+        needs = _block_vectors(terms, precision, width) * width * precision.bytes + _ALIGNMENT
         write_handler(module, name, terms.n_atoms, precision.bytes, BlockCode(function, width, needs))
         engine = load(str(module), machine)
         address = engine.get_function_address(name)
     return Program(address, needs, (engine, constants))
+
+
+def _room(precision: Precision, width: int) -> int:
+    """Vectors of room behind arrays of atoms and pairs: where lanes are pairs, the last read goes beyond the last atom."""
+    return _full_width(precision) if width == 1 else 0
+
+
+def _block_vectors(terms: ForceFieldTerms, precision: Precision, width: int) -> int:
+    room = _room(precision, width)
+    return 6 * (terms.n_atoms + room) + scratch_vectors(terms, room)
 
 
 def load(text: str, machine: llvm.TargetMachine) -> llvm.ExecutionEngine:
@@ -114,47 +129,54 @@ def write_block(
     builder.position_at_end(start)
     lanes = Lanes(builder, precision, width, features, constants)
     positions, energies, forces, used, workspace = function.args
-    n = terms.n_atoms
-    whole = VectorArray(lanes, builder.inttoptr(workspace, lanes.type.as_pointer()))
-    block = Block(lanes, n, whole, whole.from_index(3 * n), whole.from_index(6 * n))
-    write_transposition(lanes, 3 * n, positions, block.positions, used, inwards=True)
+    memory = VectorArray(lanes, builder.inttoptr(workspace, lanes.type.as_pointer()))
+    block = Block(lanes, terms.n_atoms, terms.n_atoms + _room(precision, width), memory)
+    write_transposition(block, positions, block.positions, used, inwards=True)
     block.clear_forces()
     add_bonds(block, terms)
     add_angles(block, terms)
     add_torsions(block, terms)
     add_cmap(block, terms)
     add_exceptions(block, terms)
+    layout = PairLayout(block, lanes.with_width(_full_width(precision)) if width == 1 else None)
     if terms.gb_model is None:
-        add_nonbonded(block, terms)
+        add_nonbonded(layout, terms)
     else:
-        add_solvent_and_nonbonded(block, terms)
-    write_transposition(lanes, 3 * n, forces, block.forces, used, inwards=False)
-    _write_energies(lanes, energies, block.energy.total(), whole, used)
+        add_solvent_and_nonbonded(layout, terms)
+    write_transposition(block, forces, block.forces, used, inwards=False)
+    _write_energies(lanes, energies, block.energy.total(), memory, used)
     builder.ret_void()
     return function
 
 
 def write_transposition(
-    lanes: Lanes, length: int, rows: ir.Value, columns: VectorArray, used: ir.Value, *, inwards: bool
+    block: Block, rows: ir.Value, columns: list[VectorArray], used: ir.Value, *, inwards: bool
 ) -> None:
-    """Copy ``used`` rows of ``length`` numbers into lanes, or back; unused lanes repeat the last row."""
-    builder = lanes.builder
+    """Copy ``used`` configurations (atoms, 3) into lanes, or back; unused lanes repeat the last one."""
+    lanes, builder = block.lanes, block.lanes.builder
     element = lanes.precision.float
     outer = builder.inttoptr(rows, element.as_pointer())
-    inner = builder.bitcast(columns.pointer, element.as_pointer())
+    inner = [builder.bitcast(column.pointer, element.as_pointer()) for column in columns]
     last = builder.sub(used, INT64(1))
     with lanes.loop(0, lanes.width if inwards else used) as lane:
         row = builder.select(builder.icmp_signed("<", lane, used), lane, last)
-        origin = builder.mul(row, INT64(length))
-        with lanes.loop(0, length) as index:
-            far = builder.gep(outer, [builder.add(origin, index)], source_etype=element)
-            place = builder.add(builder.mul(index, INT64(lanes.width)), lane)
-            near = builder.gep(inner, [place], source_etype=element)
-            source, sink = (far, near) if inwards else (near, far)
-            builder.store(builder.load(source, typ=element), sink)
+        origin = builder.mul(row, INT64(3 * block.n_atoms))
+        with lanes.loop(0, block.n_atoms) as atom:
+            first = builder.add(origin, builder.mul(atom, INT64(3)))
+            place = builder.add(builder.mul(atom, INT64(lanes.width)), lane)
+            for axis in range(3):
+                far = builder.gep(outer, [builder.add(first, INT64(axis))], source_etype=element)
+                near = builder.gep(inner[axis], [place], source_etype=element)
+                source, sink = (far, near) if inwards else (near, far)
+                builder.store(builder.load(source, typ=element), sink)
 
 
 def _write_energies(lanes: Lanes, energies: ir.Value, total: Vector, spare: VectorArray, used: ir.Value) -> None:
     """Store the energies of the used lanes, by way of the workspace."""
     spare.store(0, total)
-    write_transposition(lanes, 1, energies, spare, used, inwards=False)
+    element, builder = lanes.precision.float, lanes.builder
+    source = builder.bitcast(spare.pointer, element.as_pointer())
+    sink = builder.inttoptr(energies, element.as_pointer())
+    with lanes.loop(0, used) as lane:
+        number = builder.load(builder.gep(source, [lane], source_etype=element), typ=element)
+        builder.store(number, builder.gep(sink, [lane], source_etype=element))

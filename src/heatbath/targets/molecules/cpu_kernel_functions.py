@@ -49,6 +49,8 @@ def _estimate(x: Vector, name: str) -> tuple[Vector, int] | None:
     lanes = x.lanes
     letters = "ps" if lanes.precision.bytes == 4 else "pd"
     bits = 8 * lanes.bytes
+    if bits < 128 and "avx" in lanes.features:
+        return _widened_estimate(x, name)
     if "avx512vl" in lanes.features and bits in (128, 256, 512):
         mask_type = ir.IntType(max(8, lanes.width))
         every = ir.Constant(mask_type, (1 << lanes.width) - 1)
@@ -57,6 +59,19 @@ def _estimate(x: Vector, name: str) -> tuple[Vector, int] | None:
         intrinsic = f"llvm.x86.sse.{name}.ps" if bits == 128 else f"llvm.x86.avx.{name}.ps.256"
         return lanes.call(intrinsic, lanes.type, x), 11
     return None
+
+
+def _widened_estimate(x: Vector, name: str) -> tuple[Vector, int] | None:
+    """The same for less than a register, by way of a register: the same bits as in company."""
+    lanes = x.lanes
+    full = lanes.with_width(16 // lanes.precision.bytes)
+    estimate = _estimate(full.splat(lanes.first(x)), name)
+    if estimate is None or lanes.width > 1:
+        return None
+    only = lanes.builder.insert_element(
+        ir.Constant(lanes.type, ir.Undefined), lanes.first(estimate[0]), ir.IntType(32)(0)
+    )
+    return Vector(lanes, only), estimate[1]
 
 
 def reciprocal(x: Vector) -> Vector:

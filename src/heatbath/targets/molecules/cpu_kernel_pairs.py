@@ -1,14 +1,14 @@
 """Pairs of atoms in the CPU kernel: who interacts with whom, and the Lennard-Jones and Coulomb terms.
 
-Pairs i < j are listed row by row (one row per atom i), in each row first the pairs with Lennard-Jones or Coulomb
-parameters, then the excluded ones, which only the solvent needs. A row keeps the position and the force of atom i in
-registers.
+Pairs i < j are listed row by row, one row per atom i, partners ascending. A row keeps the position of atom i and the sums
+for it in registers. Excluded pairs are listed where the solvent needs them, with zero parameters.
 """
 
 import numpy as np
 
-from heatbath.targets.molecules.cpu_kernel_block import Block, Index, Vector3
+from heatbath.targets.molecules.cpu_kernel_block import Block, Vector3
 from heatbath.targets.molecules.cpu_kernel_functions import reciprocal_square_root
+from heatbath.targets.molecules.cpu_kernel_layout import PairLayout, RowSums
 from heatbath.targets.molecules.cpu_kernel_vectors import Lanes, Product, Vector, rounded
 from heatbath.targets.molecules.terms import ForceFieldTerms
 
@@ -42,27 +42,20 @@ def exception_parameters(terms: ForceFieldTerms) -> tuple[np.ndarray, np.ndarray
 
 
 class PairRows:
-    """The list of pairs: ``partner[p]`` is j, rows begin at ``start[i]``; the interacting ones end at ``middle[i]``."""
+    """The list of pairs: ``partner[p]`` is j, the row of atom i begins at ``start[i]``, ``acting[p]`` says whether the pair
+    has Lennard-Jones or Coulomb parameters; ``with_excluded=False`` lists only those that do.
+    """
 
     def __init__(self, terms: ForceFieldTerms, *, with_excluded: bool):
-        charge, c6, c12 = pair_parameters(terms)
-        interacting = (charge != 0.0) | (c6 != 0.0) | (c12 != 0.0)
-        partner, start, middle = [], [0], []
-        for i in range(terms.n_atoms):
-            later = np.arange(i + 1, terms.n_atoms)
-            acting = interacting[i, later]
-            partner.extend(later[acting])
-            middle.append(len(partner))
-            if with_excluded:
-                partner.extend(later[~acting])
-            start.append(len(partner))
-        self.partner = np.array(partner, dtype=np.int32)
-        self.start = np.array(start, dtype=np.int32)
-        self.middle = np.array(middle, dtype=np.int32)
-        owner = np.repeat(np.arange(terms.n_atoms), np.diff(self.start))
-        pairs = (owner, self.partner)
-        self.parameters = np.stack([charge[pairs], c6[pairs], c12[pairs]], axis=1)
-        self.owner = owner
+        parameters = np.stack(pair_parameters(terms), axis=-1)
+        later = np.triu(np.ones((terms.n_atoms, terms.n_atoms), dtype=bool), k=1)
+        acting = (parameters != 0.0).any(axis=-1)
+        listed = later if with_excluded else later & acting
+        self.owner, partner = np.nonzero(listed)
+        self.partner = partner.astype(np.int32)
+        self.start = np.concatenate([[0], np.cumsum(listed.sum(axis=1))]).astype(np.int32)
+        self.acting = acting[self.owner, partner].astype(np.int32)
+        self.parameters = parameters[self.owner, partner]
 
     @property
     def count(self) -> int:
@@ -126,26 +119,27 @@ class NonbondedForce:
         return energy * factor, push * factor - (energy * slope) * r
 
 
-def add_nonbonded(block: Block, terms: ForceFieldTerms) -> None:
-    """Lennard-Jones and Coulomb of a molecule in vacuum: one pass over the interacting pairs."""
-    rows = PairRows(terms, with_excluded=False)
-    if not rows.count:
+def add_nonbonded(layout: PairLayout, terms: ForceFieldTerms) -> None:
+    """Lennard-Jones and Coulomb of a molecule in vacuum, in one pass."""
+    rows = PairRows(terms, with_excluded=layout.pairs_in_lanes)  # partners in lanes have to be consecutive atoms
+    if not rows.acting.any():
         return
-    lanes = block.lanes
-    partner, start, parameters = lanes.table(rows.partner), lanes.table(rows.start), lanes.table(rows.parameters)
+    block, lanes = layout.block, layout.lanes
+    partner, start = block.lanes.table(rows.partner), block.lanes.table(rows.start)
+    parameters = layout.partners_of(block.lanes.table(rows.parameters))
     nonbonded = NonbondedForce(lanes, terms)
-    with lanes.loop(0, terms.n_atoms) as i:
-        here = block.position(i)
-        energy, own = lanes.variable(), ForceSum(lanes)
-        with lanes.loop(start.index(i), start.index(lanes.builder.add(i, lanes.integer(1)))) as pair:
+    with block.lanes.loop(0, terms.n_atoms) as i:
+        here = layout.row_position(i)
+        energy, own = RowSums(layout, 1), RowSums(layout, 3)
+        with layout.row(start, i) as pair:
             j = partner.index(pair)
-            d = here.minus(block.position(j))
+            d = here.minus(layout.partner_position(j))
             values = (parameters.vector(pair, column) for column in range(3))
             pair_energy, force = nonbonded(squared_distance(lanes, d), *values)
             energy.add(pair_energy)
-            push_apart(block, own, j, d, force)
-        block.energy.add(energy.get())
-        block.add_force(i, own.get())
+            layout.push_apart(own, j, d, force)
+        block.energy.add(*energy.get())
+        block.add_force(i, Vector3(*own.get()))
 
 
 def add_exceptions(block: Block, terms: ForceFieldTerms) -> None:
@@ -169,25 +163,3 @@ def add_exceptions(block: Block, terms: ForceFieldTerms) -> None:
         block.add_force(i, d.times(force))
         block.add_force(j, d.times(-force))
     block.energy.add(energy.get())
-
-
-class ForceSum:
-    """The force on the atom of a row, kept in registers while its partners pass by."""
-
-    def __init__(self, lanes: Lanes):
-        self._sums = [lanes.variable() for _ in range(3)]
-
-    def add(self, force: Vector3) -> None:
-        """Add one pair's force."""
-        for total, component in zip(self._sums, force, strict=True):
-            total.add(component)
-
-    def get(self) -> Vector3:
-        """The sum."""
-        return Vector3(*(total.get() for total in self._sums))
-
-
-def push_apart(block: Block, own: ForceSum, j: Index, d: Vector3, force: Vector) -> None:
-    """Add force * d to the row's atom and -force * d to atom j."""
-    own.add(d.times(force))
-    block.add_force(j, d.times(-force))

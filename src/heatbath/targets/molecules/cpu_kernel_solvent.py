@@ -14,10 +14,9 @@ is missing: there dI/dr has an additional 1/L^2.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import llvmlite.ir as ir
 import numpy as np
 
-from heatbath.targets.molecules.cpu_kernel_block import Block, Vector3
+from heatbath.targets.molecules.cpu_kernel_block import Vector3
 from heatbath.targets.molecules.cpu_kernel_functions import (
     exponential,
     hyperbolic_tangent,
@@ -26,26 +25,20 @@ from heatbath.targets.molecules.cpu_kernel_functions import (
     reciprocal,
     reciprocal_square_root,
 )
-from heatbath.targets.molecules.cpu_kernel_pairs import (
-    ForceSum,
-    NonbondedForce,
-    PairRows,
-    push_apart,
-    squared_distance,
-)
+from heatbath.targets.molecules.cpu_kernel_layout import PairLayout, RowSums
+from heatbath.targets.molecules.cpu_kernel_pairs import NonbondedForce, PairRows, squared_distance
 from heatbath.targets.molecules.cpu_kernel_vectors import Vector, rounded
 from heatbath.targets.molecules.terms import ForceFieldTerms
 
 _PROBE_RADIUS = 0.14  # nm, of the surface term
-_PER_ATOM = 4  # vectors per atom in scratch: Born radius, its half inverse, -2 dE/dB, and 2 I, later dB/dI, later A
-_BORN, _HALF_INVERSE, _SLOPE, _CHAIN = range(_PER_ATOM)
-_PER_PAIR = 3
+_BORN, _HALF_INVERSE, _SLOPE, _CHAIN = range(4)  # per atom: B, 1/(2 B), -2 dE/dB, and 2 I, later dB/dI, later A
+_PER_ATOM, _PER_PAIR = 4, 3
 
 
-def scratch_vectors(terms: ForceFieldTerms) -> int:
-    """Vectors of working memory that a block needs."""
+def scratch_vectors(terms: ForceFieldTerms, room: int) -> int:
+    """Vectors of working memory that the passes need, with ``room`` behind the last atom and the last pair."""
     n = terms.n_atoms
-    return 0 if terms.gb_model is None else _PER_ATOM * n + _PER_PAIR * (n * (n - 1) // 2)
+    return 0 if terms.gb_model is None else _PER_ATOM * (n + room) + _PER_PAIR * (n * (n - 1) // 2 + room)
 
 
 class Distance(NamedTuple):
@@ -61,15 +54,17 @@ class Distance(NamedTuple):
 class Solvent:
     """Writes the passes; the tables are shared between them."""
 
-    def __init__(self, block: Block, terms: ForceFieldTerms):
-        self.block, self.lanes, self.terms = block, block.lanes, terms
-        lanes, rows = block.lanes, PairRows(terms, with_excluded=True)
+    def __init__(self, layout: PairLayout, terms: ForceFieldTerms):
+        self.layout, self.lanes, self.block, self.terms = layout, layout.lanes, layout.block, terms
+        block, rows = layout.block, PairRows(terms, with_excluded=True)
         self.strength = -terms.gb_coulomb_constant * (
             1.0 / terms.gb_solute_dielectric - 1.0 / terms.gb_solvent_dielectric
         )
         charges = self.strength * terms.gb_charges[rows.owner] * terms.gb_charges[rows.partner]
-        self.partner, self.start, self.middle = (lanes.table(a) for a in (rows.partner, rows.start, rows.middle))
-        self.parameters = lanes.table(np.concatenate([charges[:, None], rows.parameters], axis=1))
+        self.partner, self.start, self.acting = (
+            block.lanes.table(array) for array in (rows.partner, rows.start, rows.acting)
+        )
+        self.parameters = layout.partners_of(block.table(charges, *rows.parameters.T))
         self.atoms = block.table(
             terms.gb_offset_radius,
             terms.gb_scaled_radius,
@@ -79,51 +74,40 @@ class Solvent:
             0.5 * self.strength * terms.gb_charges**2,
             terms.gb_surface_constant * (terms.gb_radius + _PROBE_RADIUS) ** 2 * terms.gb_radius**6,
         )
-        self.per_pair = block.scratch.from_index(_PER_ATOM * terms.n_atoms)
-        self.nonbonded = NonbondedForce(lanes, terms)
+        self.per_atom = [block.scratch.from_index(which * block.stride) for which in range(_PER_ATOM)]
+        first, length = _PER_ATOM * block.stride, rows.count + block.stride - terms.n_atoms
+        self.kept = [layout.partners(block.scratch.from_index(first + which * length)) for which in range(_PER_PAIR)]
+        self.nonbonded = NonbondedForce(self.lanes, terms)
         distinct = ~np.eye(terms.n_atoms, dtype=bool)
         rho, scaled = terms.gb_offset_radius[:, None], terms.gb_scaled_radius[None, :]
         # beyond this distance no sphere swallows an atom or lies inside one, and L/U is not below the lowest ratio
         self.closest = 1.001 * float(np.abs(rho - scaled)[distinct].max(initial=0.0))
         self.lowest_ratio = 0.999 * float((rho / (rho + 2.0 * scaled))[distinct].min(initial=1.0))
 
-    def _row(self, i: ir.Value):
-        following = self.lanes.builder.add(i, self.lanes.integer(1))
-        return self.lanes.loop(self.start.index(i), self.start.index(following))
-
-    def _slot(self, i: ir.Value, which: int) -> ir.Value:
-        builder, integer = self.lanes.builder, self.lanes.integer
-        return builder.add(builder.mul(i, integer(_PER_ATOM)), integer(which))
-
-    def _kept(self, pair: ir.Value, which: int) -> ir.Value:
-        builder, integer = self.lanes.builder, self.lanes.integer
-        return builder.add(builder.mul(pair, integer(_PER_PAIR)), integer(which))
-
     def integrals(self) -> None:
         """Pass 1."""
-        block, lanes, scratch = self.block, self.lanes, self.block.scratch
-        with lanes.loop(0, self.terms.n_atoms) as i:
-            scratch.store(self._slot(i, _CHAIN), 0.0)
-        with lanes.loop(0, self.terms.n_atoms) as i:
-            here = block.position(i)
-            rho, scaled, quarter_scaled2 = (self.atoms.vector(i, column) for column in range(3))
-            inverse_rho = self.atoms.vector(i, 3)
-            total = lanes.variable()
-            with self._row(i) as pair:
+        layout, lanes, sums = self.layout, self.lanes, self.per_atom[_CHAIN]
+        with self.block.lanes.loop(0, self.block.stride) as i:
+            for array in self.per_atom:
+                array.store(i, 1.0)
+            sums.store(i, 0.0)
+        with self.block.lanes.loop(0, self.terms.n_atoms) as i:
+            here = layout.row_position(i)
+            of_i = [layout.row_of(self.atoms).vector(i, column) for column in range(4)]
+            total = RowSums(layout, 1)
+            with layout.row(self.start, i) as pair:
                 j = self.partner.index(pair)
-                r2 = squared_distance(lanes, here.minus(block.position(j)))
+                r2 = squared_distance(lanes, here.minus(layout.partner_position(j)))
                 inverse = reciprocal_square_root(r2)
                 r = rounded(r2 * inverse)
                 shape = Distance(r2, r, rounded(0.25 * r), inverse, rounded(-inverse * inverse))
-                rho_j, scaled_j, quarter_j, inverse_rho_j = (self.atoms.vector(j, column) for column in range(4))
-                on_i, slope_i, on_j, slope_j = self._both_directions(
-                    shape, (rho, scaled, quarter_scaled2, inverse_rho), (rho_j, scaled_j, quarter_j, inverse_rho_j)
-                )
+                of_j = [layout.partners_of(self.atoms).vector(j, column) for column in range(4)]
+                on_i, slope_i, on_j, slope_j = self._both_directions(shape, of_i, of_j)
                 total.add(on_i)
-                scratch.add(self._slot(j, _CHAIN), on_j)
-                self.per_pair.store(self._kept(pair, 0), slope_i)
-                self.per_pair.store(self._kept(pair, 1), slope_j)
-            scratch.add(self._slot(i, _CHAIN), total.get())
+                layout.partners(sums).add(j, on_j)
+                self.kept[0].store(pair, slope_i)
+                self.kept[1].store(pair, slope_j)
+            sums.add(i, *total.get())
 
     def _both_directions(self, shape: Distance, i: Sequence[Vector], j: Sequence[Vector]) -> Sequence[Vector]:
         """(2 I_ij, D_ij, 2 I_ji, D_ji) of one pair; ``i`` and ``j`` are rho, s, s^2/4 and 1/rho of the two atoms.
@@ -193,13 +177,13 @@ class Solvent:
 
     def radii(self) -> None:
         """Born radii, their derivatives dB/dI, the energy of each atom alone and its part of dE/dB."""
-        lanes, scratch, terms = self.lanes, self.block.scratch, self.terms
+        lanes, terms = self.block.lanes, self.terms
         energy = lanes.variable()
         with lanes.loop(0, terms.n_atoms) as i:
             rho, inverse_rho, inverse_radius, own, surface = (
                 self.atoms.vector(i, column) for column in (0, 3, 4, 5, 6)
             )
-            psi = rounded((0.5 * rho) * scratch.load(self._slot(i, _CHAIN)))
+            psi = rounded((0.5 * rho) * self.per_atom[_CHAIN].load(i))
             alpha, beta, gamma = terms.gb_alpha, terms.gb_beta, terms.gb_gamma
             tanh = hyperbolic_tangent(psi * (alpha + psi * (gamma * psi - beta)))
             inner_slope = alpha + psi * ((3.0 * gamma) * psi - 2.0 * beta)
@@ -210,43 +194,39 @@ class Solvent:
             inverse2 = rounded(inverse * inverse)
             exposed = surface * ((inverse2 * inverse2) * inverse2)
             energy.add(alone + exposed)
-            scratch.store(self._slot(i, _BORN), born)
-            scratch.store(self._slot(i, _HALF_INVERSE), 0.5 * inverse)
-            scratch.store(self._slot(i, _SLOPE), (2.0 * (alone + 6.0 * exposed)) * inverse)
-            scratch.store(self._slot(i, _CHAIN), chain)
+            self.per_atom[_BORN].store(i, born)
+            self.per_atom[_HALF_INVERSE].store(i, 0.5 * inverse)
+            self.per_atom[_SLOPE].store(i, (2.0 * (alone + 6.0 * exposed)) * inverse)
+            self.per_atom[_CHAIN].store(i, chain)
         self.block.energy.add(energy.get())
 
     def pairs(self) -> None:
         """Pass 2: energies and forces at fixed radii, dE/dB."""
-        block, lanes, scratch = self.block, self.lanes, self.block.scratch
-        with lanes.loop(0, self.terms.n_atoms) as i:
-            here = block.position(i)
-            born, half_inverse = scratch.load(self._slot(i, _BORN)), scratch.load(self._slot(i, _HALF_INVERSE))
-            energy, slope = lanes.variable(), lanes.variable()
-            middle = self.middle.index(i)
-            following = lanes.builder.add(i, lanes.integer(1))
-            for first, last, acting in (
-                (self.start.index(i), middle, True),
-                (middle, self.start.index(following), False),
-            ):
-                with lanes.loop(first, last) as pair:
-                    j = self.partner.index(pair)
-                    r2 = squared_distance(lanes, here.minus(block.position(j)))
-                    other, half_other = scratch.load(self._slot(j, _BORN)), scratch.load(self._slot(j, _HALF_INVERSE))
-                    polar, force, common = self._polar(
-                        r2, self.parameters.vector(pair, 0), born * other, half_inverse * half_other
-                    )
-                    energy.add(polar)
-                    slope.add(common * other)
-                    scratch.add(self._slot(j, _SLOPE), common * born)
-                    if acting:
-                        values = (self.parameters.vector(pair, column) for column in (1, 2, 3))
-                        plain, plain_force = self.nonbonded(r2, *values)
-                        energy.add(plain)
-                        force = force + plain_force
-                    self.per_pair.store(self._kept(pair, 2), force)
-            scratch.add(self._slot(i, _SLOPE), slope.get())
-            block.energy.add(energy.get())
+        layout, block, lanes = self.layout, self.block, self.lanes
+        radii, half_inverses, slopes = (self.per_atom[which] for which in (_BORN, _HALF_INVERSE, _SLOPE))
+        with block.lanes.loop(0, self.terms.n_atoms) as i:
+            here = layout.row_position(i)
+            born, half_inverse = layout.row_value(radii, i), layout.row_value(half_inverses, i)
+            sums = RowSums(layout, 3)
+            with layout.row(self.start, i) as pair:
+                j = self.partner.index(pair)
+                r2 = squared_distance(lanes, here.minus(layout.partner_position(j)))
+                other = layout.partners(radii).load(j)
+                quarter_inverse = half_inverse * layout.partners(half_inverses).load(j)
+                charge, *values = (self.parameters.vector(pair, column) for column in range(4))
+                polar, force, common = self._polar(r2, charge, born * other, quarter_inverse)
+                plain_energy, plain_force = lanes.variable(), lanes.variable()
+                with layout.if_acting(self.acting, pair):
+                    plain = self.nonbonded(r2, *values)
+                    plain_energy.set(plain[0])
+                    plain_force.set(plain[1])
+                sums.add(polar, plain_energy.get(), common * other)
+                layout.partners(slopes).add(j, common * born)
+                self.kept[2].store(pair, force + plain_force.get())
+            polar_energy, energy, slope = sums.get()
+            slopes.add(i, slope)
+            block.energy.add(polar_energy)
+            block.energy.add(energy)
 
     def _polar(
         self, r2: Vector, charge: Vector, product: Vector, quarter_inverse: Vector
@@ -269,25 +249,23 @@ class Solvent:
 
     def forces(self) -> None:
         """Pass 3: the chain rule through the Born radii, and all forces of pairs."""
-        block, lanes, scratch = self.block, self.lanes, self.block.scratch
-        with lanes.loop(0, self.terms.n_atoms) as i:
-            chain = scratch.load(self._slot(i, _CHAIN)) * (0.25 * scratch.load(self._slot(i, _SLOPE)))
-            scratch.store(self._slot(i, _CHAIN), chain)
-        with lanes.loop(0, self.terms.n_atoms) as i:
-            here, own = block.position(i), ForceSum(lanes)
-            chain = scratch.load(self._slot(i, _CHAIN))
-            with self._row(i) as pair:
+        layout, block, chains = self.layout, self.block, self.per_atom[_CHAIN]
+        with block.lanes.loop(0, self.terms.n_atoms) as i:
+            chains.store(i, chains.load(i) * (0.25 * self.per_atom[_SLOPE].load(i)))
+        with block.lanes.loop(0, self.terms.n_atoms) as i:
+            here, chain, own = layout.row_position(i), layout.row_value(chains, i), RowSums(layout, 3)
+            with layout.row(self.start, i) as pair:
                 j = self.partner.index(pair)
-                d: Vector3 = here.minus(block.position(j))
-                inward, outward, kept = (self.per_pair.load(self._kept(pair, which)) for which in range(3))
-                force = outward * scratch.load(self._slot(j, _CHAIN)) + (inward * chain + kept)
-                push_apart(block, own, j, d, force)
-            block.add_force(i, own.get())
+                d = here.minus(layout.partner_position(j))
+                inward, outward, kept = (array.load(pair) for array in self.kept)
+                force = outward * layout.partners(chains).load(j) + (inward * chain + kept)
+                layout.push_apart(own, j, d, force)
+            block.add_force(i, Vector3(*own.get()))
 
 
-def add_solvent_and_nonbonded(block: Block, terms: ForceFieldTerms) -> None:
+def add_solvent_and_nonbonded(layout: PairLayout, terms: ForceFieldTerms) -> None:
     """Generalised Born, surface, Lennard-Jones and Coulomb."""
-    solvent = Solvent(block, terms)
+    solvent = Solvent(layout, terms)
     solvent.integrals()
     solvent.radii()
     solvent.pairs()

@@ -8,6 +8,7 @@ the CPU has fused multiply-add, and never at the optimiser's choice.
 """
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +17,9 @@ import numpy as np
 
 INT1, INT8, INT32, INT64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 VOID = ir.VoidType()
+MOST_LANES = 16  # of any register: readers of consecutive numbers may run this far behind the last one
+
+Index = ir.Value | ir.Constant | int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,57 +115,83 @@ class Variable:
 
 
 class VectorArray:
-    """Vectors in memory behind a pointer that is aligned to their size."""
+    """Vectors in memory, behind a pointer that is aligned to their size."""
 
-    def __init__(self, lanes: "Lanes", pointer: ir.Value):
+    def __init__(self, lanes: "Lanes", pointer: ir.Value, *, unit: "Lanes | None" = None):
         self.lanes = lanes
         self.pointer = pointer
+        self._unit = unit or lanes  # what an index counts
 
-    def _place(self, index: ir.Value | int) -> ir.Value:
-        return self.lanes.builder.gep(self.pointer, [self.lanes.integer(index)], source_etype=self.lanes.type)
+    def across(self, wide: "Lanes") -> "VectorArray":
+        """The same memory read in vectors of ``wide``, that begin at any of the present elements."""
+        return VectorArray(wide, self.pointer, unit=self.lanes)
 
-    def load(self, index: ir.Value | int) -> Vector:
-        """Vector number ``index``."""
+    def _place(self, index: Index) -> ir.Value:
+        builder = self.lanes.builder
+        place = builder.gep(self.pointer, [self.lanes.integer(index)], source_etype=self._unit.type)
+        return builder.bitcast(place, self.lanes.type.as_pointer())
+
+    def load(self, index: Index) -> Vector:
+        """The vector at ``index``."""
         lanes = self.lanes
-        return Vector(lanes, lanes.builder.load(self._place(index), align=lanes.bytes, typ=lanes.type))
+        return Vector(lanes, lanes.builder.load(self._place(index), align=self._unit.bytes, typ=lanes.type))
 
-    def store(self, index: ir.Value | int, value: Vector | float) -> None:
-        """Overwrite vector number ``index``."""
-        self.lanes.builder.store(self.lanes.vector(value).value, self._place(index), align=self.lanes.bytes)
+    def store(self, index: Index, value: Vector | float) -> None:
+        """Overwrite the vector at ``index``."""
+        self.lanes.builder.store(self.lanes.vector(value).value, self._place(index), align=self._unit.bytes)
 
-    def add(self, index: ir.Value | int, value: Vector) -> None:
-        """Add to vector number ``index``; a product is fused."""
+    def add(self, index: Index, value: Vector) -> None:
+        """Add to the vector at ``index``; a product is fused."""
         self.store(index, self.lanes.sum_of(value, self.load(index)))
 
-    def from_index(self, index: ir.Value | int) -> "VectorArray":
-        """The array that begins at vector number ``index`` of this one."""
-        return VectorArray(self.lanes, self._place(index))
+    def from_index(self, index: Index) -> "VectorArray":
+        """The array that begins at ``index`` of this one."""
+        return VectorArray(self.lanes, self._place(index), unit=self._unit)
 
 
 class Table:
-    """Numbers of the force field, equal for all lanes, at a fixed address."""
+    """Numbers of the force field at a fixed address, one row per term; column by column, with room behind the last row.
+
+    A vector has the number of one row in every lane, or (``across``) the numbers of as many rows as there are lanes.
+    """
 
     def __init__(self, lanes: "Lanes", values: np.ndarray):
         self.lanes = lanes
-        self._whole = values.dtype.kind == "i"
-        self._element = INT32 if self._whole else lanes.precision.float
-        self._columns = values.shape[1] if values.ndim == 2 else 1
-        array = np.ascontiguousarray(values, dtype=np.int32 if self._whole else lanes.precision.dtype)
+        whole = values.dtype.kind == "i"
+        self._element = INT32 if whole else lanes.precision.float
+        columns = values.reshape(len(values), -1).T.astype(np.int32 if whole else lanes.precision.dtype)
+        padded = np.pad(columns, ((0, 0), (0, MOST_LANES)), mode="edge" if columns.size else "constant")
+        array = np.ascontiguousarray(padded)
         lanes.constants.append(array)
+        self._rows = array.shape[1]
         self._base = ir.Constant(INT64, array.ctypes.data)
+        self._across = False
 
-    def scalar(self, row: ir.Value | int, column: int) -> ir.Value:
-        """The number in that place, as it is in memory."""
+    def spread(self, lanes: "Lanes", *, across: bool) -> "Table":
+        """The same table read in other vectors."""
+        other = copy.copy(self)
+        other.lanes, other._across = lanes, across
+        return other
+
+    def _place(self, row: Index, column: int) -> ir.Value:
         builder, lanes = self.lanes.builder, self.lanes
         base = builder.inttoptr(self._base, self._element.as_pointer())
-        place = builder.add(builder.mul(lanes.integer(row), lanes.integer(self._columns)), lanes.integer(column))
-        return builder.load(builder.gep(base, [place], source_etype=self._element), typ=self._element)
+        place = builder.add(lanes.integer(row), lanes.integer(column * self._rows))
+        return builder.gep(base, [place], source_etype=self._element)
 
-    def vector(self, row: ir.Value | int, column: int = 0) -> Vector:
-        """The number in that place, in every lane."""
-        return self.lanes.splat(self.scalar(row, column))
+    def scalar(self, row: Index, column: int) -> ir.Value:
+        """The number in that place, as it is in memory."""
+        return self.lanes.builder.load(self._place(row, column), typ=self._element)
 
-    def index(self, row: ir.Value | int, column: int = 0) -> ir.Value:
+    def vector(self, row: Index, column: int = 0) -> Vector:
+        """The number in that place in every lane; or, across, of this and the following rows."""
+        lanes = self.lanes
+        if not self._across:
+            return lanes.splat(self.scalar(row, column))
+        place = lanes.builder.bitcast(self._place(row, column), lanes.type.as_pointer())
+        return Vector(lanes, lanes.builder.load(place, align=lanes.precision.bytes, typ=lanes.type))
+
+    def index(self, row: Index, column: int = 0) -> ir.Value:
         """The whole number in that place, as a 64-bit index."""
         return self.lanes.builder.sext(self.scalar(row, column), INT64)
 
@@ -190,8 +220,12 @@ class Lanes:
         self.bytes = width * precision.bytes
         self.fused = "fma" in features or "neon" in features
 
+    def with_width(self, width: int) -> "Lanes":
+        """A writer into the same function, of other vectors."""
+        return type(self)(self.builder, self.precision, width, self.features, self.constants)
+
     # Values -----------------------------------------------------------------------------------------------------------
-    def integer(self, value: ir.Value | int) -> ir.Value:
+    def integer(self, value: Index) -> Index:
         """A 64-bit index."""
         return ir.Constant(INT64, value) if isinstance(value, int) else value
 
@@ -200,6 +234,10 @@ class Lanes:
         if isinstance(value, Vector):
             return value
         return Vector(self, ir.Constant(self.type, [float(self.precision.dtype.type(value))] * self.width))
+
+    def first(self, vector: Vector) -> ir.Value:
+        """The number in lane 0."""
+        return vector.lanes.builder.extract_element(vector.value, INT32(0))
 
     def splat(self, scalar: ir.Value) -> Vector:
         """A number of the running program, in every lane."""
@@ -281,8 +319,14 @@ class Lanes:
 
     # Control ----------------------------------------------------------------------------------------------------------
     @contextlib.contextmanager
-    def loop(self, start: ir.Value | int, stop: ir.Value | int) -> Iterator[ir.Value]:
-        """``with lanes.loop(start, stop) as index``: the body runs for start <= index < stop."""
+    def if_set(self, flag: ir.Value) -> Iterator[None]:
+        """``with lanes.if_set(flag)``: the body runs when the number, the same for all lanes, is not zero."""
+        with self.builder.if_then(self.builder.icmp_signed("!=", flag, ir.Constant(flag.type, 0))):
+            yield
+
+    @contextlib.contextmanager
+    def loop(self, start: Index, stop: Index, step: int = 1) -> Iterator[ir.Value]:
+        """``with lanes.loop(start, stop) as index``: the body runs for start <= index < stop, every ``step``."""
         builder, first, last = self.builder, self.integer(start), self.integer(stop)
         before = builder.block
         body, done = builder.append_basic_block("body"), builder.append_basic_block("done")
@@ -291,7 +335,7 @@ class Lanes:
         index = builder.phi(INT64)
         index.add_incoming(first, before)
         yield index
-        following = builder.add(index, INT64(1))
+        following = builder.add(index, INT64(step))
         index.add_incoming(following, builder.block)
         builder.cbranch(builder.icmp_signed("<", following, last), body, done)
         builder.position_at_end(done)
