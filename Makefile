@@ -25,7 +25,7 @@ test: setup  ## the fast tests
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 validate: setup  ## the long tests; their outcomes are written to results/
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --record validation
 
 docs: setup  ## the documentation, strictly, into site/
 	$(BIN)/python docs/generate.py

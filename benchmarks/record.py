@@ -20,7 +20,7 @@ def record(name: str, *, title: str, columns: list[str], rows: list[list], notes
     path = RESULTS / f"{name}.json"
     content = {
         "title": title,
-        "command": " ".join(["python", *[os.path.relpath(a) if a.endswith(".py") else a for a in sys.argv]]),
+        "command": command(),
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
         "machine": machine(),
@@ -32,6 +32,14 @@ def record(name: str, *, title: str, columns: list[str], rows: list[list], notes
     path.write_text(json.dumps(content, indent=1) + "\n")
     print(f"wrote {path.relative_to(RESULTS.parent)}")
     return path
+
+
+def command() -> str:
+    """The command line that is running, as one would type it in the project's root."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        return " ".join(["python -m", program.parent.name, *sys.argv[1:]])
+    return " ".join(["python", f"benchmarks/{program.name}", *sys.argv[1:]])
 
 
 def commit() -> str:

@@ -23,3 +23,39 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 def key():
     """A fixed key; fold in a name to make it yours."""
     return jax.random.key(20240)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--record", default=None, help="write the outcomes of this session to results/NAME.json")
+
+
+class Recorder:
+    """Collects outcomes, durations and recorded figures of a session (``make validate``)."""
+
+    def __init__(self, name):
+        self.name, self.rows = name, []
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call" or (report.when == "setup" and report.outcome != "passed"):
+            figures = "; ".join(f"{key} {value}" for key, value in report.user_properties)
+            self.rows.append([report.nodeid.removeprefix("tests/"), report.outcome, round(report.duration, 1), figures])
+
+    def pytest_sessionfinish(self):
+        import sys
+
+        sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+        from record import record
+
+        record(
+            self.name,
+            title="Long checks (`make validate`)",
+            columns=["check", "outcome", "seconds", "figures"],
+            rows=self.rows,
+            notes=["Each line is a test marked `slow`; its docstring says what would be wrong if it failed."],
+            data={},
+        )
+
+
+def pytest_configure(config):
+    if config.getoption("--record"):
+        config.pluginmanager.register(Recorder(config.getoption("--record")))
