@@ -143,10 +143,12 @@ class ChainsSampler(Sampler):
 
     def _metrics(self, before: ChainsCarry, after: ChainsCarry) -> dict[str, float]:
         old, new = (np.asarray(carry.chains.evaluations).sum(dtype=np.int64) for carry in (before, after))
-        reduced = np.asarray(after.chains.state.reduced_energy)
+        reduced = np.asarray(after.chains.state.reduced_energy, dtype=np.float64)
+        with np.errstate(over="ignore"):  # dynamics that run away are reported as inf, not as a warning
+            mean = float(reduced.mean())
         return {
             "evaluations": float(new - old),
-            "mean_reduced_energy": float(reduced.mean(dtype=np.float64)),
+            "mean_reduced_energy": mean,
             "acceptance": float(np.asarray(after.chains.acceptance).mean()),
             "non_finite": float(np.asarray(after.chains.non_finite).sum()),
         }
