@@ -168,15 +168,15 @@ def test_float32_error(alanine, evaluate):
     assert (np.abs(np.asarray(energies) - expected) < 2e-3).all()  # kJ/mol, 1e-3 kT
 
 
-def test_plan_uses_all_layouts():
+def test_every_layout_is_chosen_for_some_batch():
     """A batch size for which nothing sensible is chosen, so that the tests above miss a layout or a thread idles."""
     widths = [16, 8, 1]
-    assert cpu_kernel._plan(1, 22, 2, widths) == (1, 1)
-    assert cpu_kernel._plan(2, 138, 2, widths) == (1, 2)
-    assert cpu_kernel._plan(16, 138, 2, widths) == (8, 2)
-    assert cpu_kernel._plan(16, 138, 1, widths) == (16, 1)
-    assert cpu_kernel._plan(1000, 22, 2, widths) == (16, 2)
-    assert cpu_kernel._plan(64, 3, 8, widths) == (16, 1)  # too little work to wake another thread
+    assert cpu_kernel._block_width(1, 22, 2, widths) == 1
+    assert cpu_kernel._block_width(2, 138, 2, widths) == 1
+    assert cpu_kernel._block_width(16, 138, 2, widths) == 8
+    assert cpu_kernel._block_width(16, 138, 1, widths) == 16
+    assert cpu_kernel._block_width(16, 3, 8, widths) == 16  # too little work to wake another thread
+    assert cpu_kernel._block_width(1000, 22, 2, widths) == 16
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -312,15 +312,14 @@ def test_nothing_to_do():
         np.testing.assert_array_equal(forces, 0.0)
 
 
-def test_call_of_another_shape_is_an_error(alanine):
-    """A program that was compiled elsewhere, with less working memory, writes beyond it."""
+def test_call_with_another_molecule_is_an_error(alanine):
+    """A program that is called with the wrong number of atoms reads beyond its input."""
     terms, x = alanine[1], jnp.asarray(alanine[2][None], jnp.float32)
     cpu_kernel.build(terms)(x)
     name = next(name for name in cpu_kernel._programs if terms.digest[:32] in name and "float32" in name)
-    shapes = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1,), x.shape))
-    call = jax.ffi.ffi_call(name, (*shapes, jax.ShapeDtypeStruct((1, 64), jnp.uint8)))
-    with pytest.raises(Exception, match="compile it again"):
-        jax.block_until_ready(call(x))
+    shapes = (jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1, 21, 3), jnp.float32))
+    with pytest.raises(Exception, match="another number of atoms"):
+        jax.block_until_ready(jax.ffi.ffi_call(name, shapes)(x[:, :21]))
 
 
 def test_two_devices(alanine, tmp_path):
@@ -344,7 +343,6 @@ def test_two_devices(alanine, tmp_path):
             for function in (jax.jit(mapped), jax.jit(kernel)):
                 for found, wanted in zip(jax.device_get(function(split)), alone):
                     np.testing.assert_array_equal(found, wanted)
-        print(jax.jit(kernel)(split)[1].sharding.spec)
         """
     )
     import pickle

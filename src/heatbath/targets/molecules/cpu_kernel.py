@@ -23,7 +23,7 @@ from heatbath.errors import InvalidArgumentError
 from heatbath.targets.molecules.terms import ForceFieldTerms
 
 try:
-    from heatbath.targets.molecules.cpu_kernel_compiler import compile_terms, widths
+    from heatbath.targets.molecules.cpu_kernel_compiler import blocks_worth_a_thread, compile_terms, widths
 
     HAS_CODE_GENERATOR = True
 except ImportError:  # no llvmlite
@@ -34,7 +34,6 @@ BatchedEnergyAndForce = Callable[[Array], tuple[Array, Array]]
 #: Above this size the working memory (quadratic in the number of atoms) leaves every cache, and neighbour lists pay.
 MAX_ATOMS = 1000
 
-_PAIRS_WORTH_A_THREAD = 400  # pairs of atoms, per thread, that take longer than waking it
 _HALF_BLOCK = 0.67  # time of a block of half registers, in blocks of full ones (measured; latency dominates)
 _SINGLE = (2.5, 75.0)  # a + b/atoms: time of one configuration alone, in full blocks divided by their width
 
@@ -65,6 +64,7 @@ def build(terms: ForceFieldTerms, *, threads: int | None = None) -> BatchedEnerg
     (default: as many as this process may use). Returns None where the kernel cannot do it: ``unsupported(terms)`` says why.
     Code is generated at the first call of each precision (about half a second) and shared by equal tables.
 
+    A batch that is spread over devices stays where it is under ``jax.shard_map``; under ``jit`` alone XLA gathers it first.
     A configuration with coinciding or overlapping atoms gives large or infinite energies, one with NaN gives NaN; no other
     configuration of the batch is touched. Raises ``InvalidArgumentError`` for other shapes and dtypes.
     """
@@ -100,40 +100,29 @@ def _call(terms: ForceFieldTerms, threads: int, xs: Array) -> tuple[Array, Array
     batch = xs.shape[0]
     if batch == 0:
         return jnp.zeros((0,), xs.dtype), jnp.zeros_like(xs)
-    width, workers = _plan(batch, terms.n_atoms, threads, widths(xs.dtype.name))
-    name, program = _program(terms, xs.dtype.name, width)
-    outputs = (
-        jax.ShapeDtypeStruct((batch,), xs.dtype),
-        jax.ShapeDtypeStruct(xs.shape, xs.dtype),
-        jax.ShapeDtypeStruct((workers, program.workspace_bytes), jnp.uint8),
-    )
-    energies, forces, _ = jax.ffi.ffi_call(name, outputs)(xs)
-    return energies, forces
+    width = _block_width(batch, terms.n_atoms, threads, widths(xs.dtype.name))
+    outputs = (jax.ShapeDtypeStruct((batch,), xs.dtype), jax.ShapeDtypeStruct(xs.shape, xs.dtype))
+    return tuple(jax.ffi.ffi_call(_registered(terms, xs.dtype.name, width, threads), outputs)(xs))
 
 
-def _plan(batch: int, n_atoms: int, threads: int, widths: list[int]) -> tuple[int, int]:
-    """(lanes per block, threads) that finish a batch first; the results are the same to the last bit for all."""
-    pairs = n_atoms * (n_atoms - 1) // 2
-
-    def workers(width: int) -> int:
-        blocks = -(-batch // width)
-        return max(1, min(threads, blocks, blocks * pairs // _PAIRS_WORTH_A_THREAD))
-
+def _block_width(batch: int, n_atoms: int, threads: int, widths: list[int]) -> int:
+    """Configurations per block with which a batch is done first; the results are the same to the last bit for all."""
     cost = dict.fromkeys(widths, _HALF_BLOCK) | {widths[0]: 1.0, 1: (_SINGLE[0] + _SINGLE[1] / n_atoms) / widths[0]}
 
     def time(width: int) -> float:
-        return -(-batch // (width * workers(width))) * cost[width]
+        blocks = -(-batch // width)
+        workers = max(1, min(threads, blocks // blocks_worth_a_thread(n_atoms)))
+        return -(-blocks // workers) * cost[width]
 
-    best = min(widths, key=time)
-    return best, workers(best)
+    return min(widths, key=time)
 
 
-def _program(terms: ForceFieldTerms, dtype: str, width: int):
-    """(name, program): compiled and registered with XLA when first needed in this process."""
-    name = f"heatbath_force_field_{terms.digest[:32]}_{dtype}_{width}"
+def _registered(terms: ForceFieldTerms, dtype: str, width: int, threads: int) -> str:
+    """The name by which XLA knows the program: compiled and registered when first needed in this process."""
+    name = f"heatbath_force_field_{terms.digest[:32]}_{dtype}_{width}_{threads}"
     with _lock:
         if name not in _programs:
-            program = compile_terms(terms, dtype, width, name)
+            program = compile_terms(terms, dtype, width, name, threads=threads)
             jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(ctypes.c_void_p(program.address)), platform="cpu")
             _programs[name] = program
-    return name, _programs[name]
+    return name

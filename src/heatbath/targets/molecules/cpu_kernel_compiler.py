@@ -30,19 +30,18 @@ from heatbath.targets.molecules.cpu_kernel_vectors import (
 )
 from heatbath.targets.molecules.terms import ForceFieldTerms
 
-_ALIGNMENT = 64
+_PAIRS_WORTH_A_THREAD = 400  # pairs of atoms, per thread, that take longer than waking it
 _lock = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
-    """Loaded code: the address of the XLA handler and the bytes of working memory per thread.
+    """Loaded code: the address of the XLA handler, and what has to live as long as it.
 
-    ``alive`` holds what the code needs: the execution engine and the arrays whose addresses it contains.
+    ``alive`` is the execution engine and the arrays whose addresses the code contains.
     """
 
     address: int
-    workspace_bytes: int
     alive: tuple
 
 
@@ -56,6 +55,11 @@ def widths(dtype: str) -> list[int]:
     """Configurations per block that make sense here: a full register, half of one where that is a register too, one."""
     full = _full_width(PRECISIONS[dtype])
     return [full, full // 2, 1] if "avx" in host_features() else [full, 1]
+
+
+def blocks_worth_a_thread(n_atoms: int) -> int:
+    """How many blocks a thread needs to do to be worth waking."""
+    return max(1, -(-_PAIRS_WORTH_A_THREAD // max(1, n_atoms * (n_atoms - 1) // 2)))
 
 
 def _full_width(precision: Precision) -> int:
@@ -73,7 +77,7 @@ def target_machine() -> llvm.TargetMachine:
     )
 
 
-def compile_terms(terms: ForceFieldTerms, dtype: str, width: int, name: str) -> Program:
+def compile_terms(terms: ForceFieldTerms, dtype: str, width: int, name: str, *, threads: int) -> Program:
     """The program of one molecule in ``"float32"`` or ``"float64"``, ``width`` configurations at a time."""
     precision = PRECISIONS[dtype]
     constants: list[np.ndarray] = []
@@ -82,11 +86,13 @@ def compile_terms(terms: ForceFieldTerms, dtype: str, width: int, name: str) -> 
         machine = target_machine()
         module.triple, module.data_layout = machine.triple, str(machine.target_data)
         function = write_block(module, terms, precision, width, host_features(), constants)
-        needs = _block_vectors(terms, precision, width) * width * precision.bytes + _ALIGNMENT
-        write_handler(module, name, terms.n_atoms, precision.bytes, BlockCode(function, width, needs))
+        needs = _block_vectors(terms, precision, width) * width * precision.bytes
+        code = BlockCode(function, width, needs)
+        least = blocks_worth_a_thread(terms.n_atoms)
+        write_handler(module, name, terms.n_atoms, precision.bytes, code, threads=threads, least_blocks=least)
         engine = load(str(module), machine)
         address = engine.get_function_address(name)
-    return Program(address, needs, (engine, constants))
+    return Program(address, (engine, constants))
 
 
 def _room(precision: Precision, width: int) -> int:

@@ -3,13 +3,15 @@
 The layout of the frame is that of ``xla/ffi/api/c_api.h`` (``jax.ffi.include_dir()``), whose fields keep their places
 since version 0.1 of that interface; they are read here as 64-bit words. The thread that XLA calls on works together with
 ``workers - 1`` tasks in XLA's own thread pool. Blocks are taken from a shared counter, so that the caller never waits
-for a task that has not begun: a task that comes too late finds no block, and the last one to leave frees the job.
+for a task that has not begun: a task that comes too late finds no block, and the last one to leave frees the job. Each
+thread has working memory of its own for the time of the call.
 """
 
 import ctypes
 import dataclasses
 import sys
 
+import llvmlite.binding as llvm
 import llvmlite.ir as ir
 
 from heatbath.targets.molecules.cpu_kernel_vectors import INT32, INT64, VOID
@@ -21,12 +23,14 @@ _BUFFER_DATA, _BUFFER_DIMENSIONS = 3, 5
 _API_VERSION, _API_ERROR_CREATE, _API_ERROR_DESTROY, _API_SCHEDULE = 4, 6, 8, 17
 _EXTENSION_METADATA, _METADATA_VERSION = 3, 3
 _EXECUTE = 3
-_FAILED_PRECONDITION = 9
-_OTHER_PROGRAM = "this program was compiled for another force field, or on another machine: compile it again here"
+_RESOURCE_EXHAUSTED, _FAILED_PRECONDITION = 8, 9
+_NO_MEMORY = "no memory left for the working space of the force field"
+_OTHER_MOLECULE = "the force field was called with another number of atoms than it was compiled for"
 
 # Words of a job.
-_REFERENCES, _NEXT_BLOCK, _DONE, _NEXT_WORKER, _POSITIONS, _ENERGIES, _FORCES, _WORKSPACE, _BATCH, _STRIDE = range(10)
-_JOB_WORDS = 10
+_REFERENCES, _NEXT_BLOCK, _DONE, _POSITIONS, _ENERGIES, _FORCES, _BATCH = range(7)
+_JOB_WORDS = 7
+_ALIGNMENT = 64
 
 _DEFAULT_MXCSR = 0x1F80  # round to nearest, no flushing of denormals: the same arithmetic on every thread
 
@@ -67,6 +71,10 @@ class Writer:
         """That word."""
         return self.builder.load(self.word_pointer(base, index), typ=INT64)
 
+    def allocate(self, size: int) -> ir.Value:
+        """The address of new memory, or 0."""
+        return self.call_address(_library_address("malloc"), INT64, INT64(size + _ALIGNMENT))
+
     def store(self, value: ir.Value | int, base: ir.Value, index: int) -> None:
         """Write that word."""
         self.builder.store(INT64(value) if isinstance(value, int) else value, self.word_pointer(base, index))
@@ -82,14 +90,54 @@ class Writer:
         return self.builder.call(self.builder.inttoptr(place, kind.as_pointer()), arguments)
 
 
-def write_handler(module: ir.Module, name: str, n_atoms: int, element_bytes: int, code: BlockCode) -> None:
-    """Write the handler ``name``: positions (batch, n, 3) -> energies, forces, workspace (workers, bytes)."""
+def write_handler(
+    module: ir.Module, name: str, n_atoms: int, element_bytes: int, code: BlockCode, *, threads: int, least_blocks: int
+) -> None:
+    """Write the handler ``name``: positions (batch, n, 3) -> energies (batch,), forces (batch, n, 3).
+
+    At most ``threads`` threads, each with at least ``least_blocks`` blocks to do.
+    """
     run = _write_run(module, name + "_run", n_atoms, element_bytes, code)
     release = _write_release(module, name + "_release")
-    task = _write_task(module, name + "_task", run, release)
-    frame_function = ir.Function(module, ir.FunctionType(INT64, [INT64]), name)
-    w = Writer(frame_function)
-    builder, frame = w.builder, frame_function.args[0]
+    task = _write_task(module, name + "_task", run, release, code)
+    w = Writer(ir.Function(module, ir.FunctionType(INT64, [INT64]), name))
+    builder, frame = w.builder, w.function.args[0]
+    _write_metadata(w, frame)
+
+    def buffer(kind: int, index: int) -> ir.Value:
+        return w.word(w.word(frame, kind), index)
+
+    positions = buffer(_FRAME_ARGUMENTS, 0)
+    atoms = w.word(w.word(positions, _BUFFER_DIMENSIONS), 1)
+    with builder.if_then(builder.icmp_signed("!=", atoms, INT64(n_atoms)), likely=False):
+        builder.ret(_write_error(w, frame, _FAILED_PRECONDITION, _OTHER_MOLECULE))
+    memory = w.allocate(code.workspace_bytes + 8 * _JOB_WORDS)
+    with builder.if_then(builder.icmp_unsigned("==", memory, INT64(0)), likely=False):
+        builder.ret(_write_error(w, frame, _RESOURCE_EXHAUSTED, _NO_MEMORY))
+    job, workspace = memory, builder.add(memory, INT64(8 * _JOB_WORDS))
+    batch = w.word(w.word(positions, _BUFFER_DIMENSIONS), 0)
+    blocks = _blocks(builder, batch, code.width)
+    workers = _clamp(builder, builder.udiv(blocks, INT64(least_blocks)), 1, threads)
+    for place, value in (
+        (_NEXT_BLOCK, 0),
+        (_DONE, 0),
+        (_REFERENCES, workers),
+        (_POSITIONS, w.word(positions, _BUFFER_DATA)),
+        (_ENERGIES, w.word(buffer(_FRAME_RESULTS, 0), _BUFFER_DATA)),
+        (_FORCES, w.word(buffer(_FRAME_RESULTS, 1), _BUFFER_DATA)),
+        (_BATCH, batch),
+    ):
+        w.store(value, job, place)
+    _write_schedule(w, frame, task, job, workers, release)
+    builder.call(run, [job, workspace])
+    _write_wait(w, job, blocks)
+    builder.call(release, [job])
+    builder.ret(INT64(0))
+
+
+def _write_metadata(w: Writer, frame: ir.Value) -> None:
+    """Answer XLA's question about the version, and do nothing at the stages before execution."""
+    builder = w.builder
     extension = w.word(frame, _FRAME_EXTENSION)
     with builder.if_then(builder.icmp_unsigned("!=", extension, INT64(0))):
         metadata = w.word(extension, _EXTENSION_METADATA)
@@ -101,47 +149,23 @@ def write_handler(module: ir.Module, name: str, n_atoms: int, element_bytes: int
     with builder.if_then(builder.icmp_unsigned("!=", stage, INT32(_EXECUTE))):
         builder.ret(INT64(0))
 
-    def buffer(kind: int, index: int) -> ir.Value:
-        return w.word(w.word(frame, kind), index)
 
-    positions, workspace = buffer(_FRAME_ARGUMENTS, 0), buffer(_FRAME_RESULTS, 2)
-    stride = w.word(w.word(workspace, _BUFFER_DIMENSIONS), 1)
-    atoms = w.word(w.word(positions, _BUFFER_DIMENSIONS), 1)
-    fits = builder.and_(
-        builder.icmp_signed(">=", stride, INT64(code.workspace_bytes)), builder.icmp_signed("==", atoms, INT64(n_atoms))
-    )
-    with builder.if_then(builder.not_(fits), likely=False):
-        builder.ret(_write_error(w, frame, name))
-    job = w.call_address(_library_address("malloc"), INT64, INT64(8 * _JOB_WORDS))
-    workers = w.word(w.word(workspace, _BUFFER_DIMENSIONS), 0)
-    batch = w.word(w.word(positions, _BUFFER_DIMENSIONS), 0)
-    for word in (_NEXT_BLOCK, _DONE, _NEXT_WORKER):
-        w.store(0, job, word)
-    w.store(workers, job, _REFERENCES)
-    w.store(w.word(positions, _BUFFER_DATA), job, _POSITIONS)
-    w.store(w.word(buffer(_FRAME_RESULTS, 0), _BUFFER_DATA), job, _ENERGIES)
-    w.store(w.word(buffer(_FRAME_RESULTS, 1), _BUFFER_DATA), job, _FORCES)
-    w.store(w.word(workspace, _BUFFER_DATA), job, _WORKSPACE)
-    w.store(stride, job, _STRIDE)
-    w.store(batch, job, _BATCH)
-    _write_schedule(w, frame, task, job, workers, release)
-    builder.call(run, [job])
-    _write_wait(w, job, _blocks(builder, batch, code.width))
-    builder.call(release, [job])
-    builder.ret(INT64(0))
-
-
-def _write_error(w: Writer, frame: ir.Value, name: str) -> ir.Value:
-    """An XLA_FFI_Error for a call whose shapes are not those of this code."""
-    text = bytearray(_OTHER_PROGRAM.encode() + b"\0")
-    message = ir.GlobalVariable(w.function.module, ir.ArrayType(ir.IntType(8), len(text)), name + "_message")
-    message.initializer = ir.Constant(message.type.pointee, text)
+def _write_error(w: Writer, frame: ir.Value, code: int, sentence: str) -> ir.Value:
+    """An XLA_FFI_Error."""
+    text = bytearray(sentence.encode() + b"\0")
+    message = ir.GlobalVariable(w.function.module, ir.ArrayType(ir.IntType(8), len(text)), f"message_{code}")
+    message.initializer = ir.Constant(ir.ArrayType(ir.IntType(8), len(text)), text)
     message.global_constant = True
     with w.builder.goto_entry_block():
         request = w.builder.ptrtoint(w.builder.alloca(ir.ArrayType(INT64, 4)), INT64)
-    for index, value in enumerate((28, 0, w.builder.ptrtoint(message, INT64), _FAILED_PRECONDITION)):
+    for index, value in enumerate((28, 0, w.builder.ptrtoint(message, INT64), code)):
         w.store(value, request, index)
     return w.call_address(w.word(w.word(frame, _FRAME_API), _API_ERROR_CREATE), INT64, request)
+
+
+def _clamp(builder: ir.IRBuilder, value: ir.Value, low: int, high: int) -> ir.Value:
+    value = builder.select(builder.icmp_signed("<", value, INT64(low)), INT64(low), value)
+    return builder.select(builder.icmp_signed(">", value, INT64(high)), INT64(high), value)
 
 
 def _blocks(builder: ir.IRBuilder, batch: ir.Value, width: int) -> ir.Value:
@@ -193,7 +217,7 @@ def _write_wait(w: Writer, job: ir.Value, blocks: ir.Value) -> None:
 
 
 def _write_release(module: ir.Module, name: str) -> ir.Function:
-    """Give back one reference of the job; the last one frees it."""
+    """Give back one reference of the job; the last one frees it, and the caller's working memory with it."""
     function = ir.Function(module, ir.FunctionType(VOID, [INT64]), name)
     function.linkage = "internal"
     w = Writer(function)
@@ -205,28 +229,31 @@ def _write_release(module: ir.Module, name: str) -> ir.Function:
     return function
 
 
-def _write_task(module: ir.Module, name: str, run: ir.Function, release: ir.Function) -> ir.Function:
-    """What XLA's thread pool calls: ``void task(void* job)``."""
-    function = ir.Function(module, ir.FunctionType(VOID, [INT64]), name)
-    w = Writer(function)
-    w.builder.call(run, [function.args[0]])
-    w.builder.call(release, [function.args[0]])
-    w.builder.ret_void()
-    return function
+def _write_task(module: ir.Module, name: str, run: ir.Function, release: ir.Function, code: BlockCode) -> ir.Function:
+    """What XLA's thread pool calls: ``void task(void* job)``. Without blocks or memory left it leaves it to the others."""
+    w = Writer(ir.Function(module, ir.FunctionType(VOID, [INT64]), name))
+    builder, job = w.builder, w.function.args[0]
+    left = builder.icmp_signed("<", w.fetch_add(job, _NEXT_BLOCK, 0), _blocks(builder, w.word(job, _BATCH), code.width))
+    with builder.if_then(left):
+        workspace = w.allocate(code.workspace_bytes)
+        with builder.if_then(builder.icmp_unsigned("!=", workspace, INT64(0))):
+            builder.call(run, [job, workspace])
+            w.call_address(_library_address("free"), VOID, workspace)
+    builder.call(release, [job])
+    builder.ret_void()
+    return w.function
 
 
 def _write_run(module: ir.Module, name: str, n_atoms: int, element_bytes: int, code: BlockCode) -> ir.Function:
-    """Take blocks until none is left; the first one decides which part of the workspace is this thread's."""
-    function = ir.Function(module, ir.FunctionType(VOID, [INT64]), name)
+    """``void run(job, workspace)``: take blocks until none is left."""
+    function = ir.Function(module, ir.FunctionType(VOID, [INT64, INT64]), name)
     function.linkage = "internal"
     w = Writer(function)
     builder, job = w.builder, function.args[0]
     restore = _write_control_register(w)
     batch = w.word(job, _BATCH)
     blocks = _blocks(builder, batch, code.width)
-    worker = w.fetch_add(job, _NEXT_WORKER, 1)
-    workspace = builder.add(w.word(job, _WORKSPACE), builder.mul(worker, w.word(job, _STRIDE)))
-    workspace = builder.and_(builder.add(workspace, INT64(63)), INT64(-64))
+    workspace = builder.and_(builder.add(function.args[1], INT64(_ALIGNMENT - 1)), INT64(-_ALIGNMENT))
     take, work, done = (builder.append_basic_block(label) for label in ("take", "work", "none_left"))
     builder.branch(take)
     builder.position_at_end(take)
@@ -256,8 +283,6 @@ def _write_run(module: ir.Module, name: str, n_atoms: int, element_bytes: int, c
 
 def _write_control_register(w: Writer):
     """On x86, set the default rounding and denormals; returns what writes the instructions that restore the old mode."""
-    import llvmlite.binding as llvm
-
     if not llvm.get_process_triple().startswith(("x86_64", "amd64")):
         return lambda: None
     builder, module = w.builder, w.function.module
