@@ -21,7 +21,18 @@ from record import RESULTS, record
 
 def run(seed: int, out: Path) -> dict:
     """One run of the main job in a process of its own."""
-    command = [sys.executable, "-m", "heatbath", "sample", "alanine-dipeptide", "--seed", str(seed), "--out", str(out), "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "heatbath",
+        "sample",
+        "alanine-dipeptide",
+        "--seed",
+        str(seed),
+        "--out",
+        str(out),
+        "--quiet",
+    ]
     begun = time.time()
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.time() - begun
@@ -54,22 +65,43 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             runs.append(run(seed, Path(folder) / "run"))
         last = runs[-1]
-        print(f"seed {seed}: {last['delta_f_kt']:.4f} +- {last['standard_error']:.4f} kT, {last['seconds']:.0f} s", flush=True)
+        print(
+            f"seed {seed}: {last['delta_f_kt']:.4f} +- {last['standard_error']:.4f} kT, {last['seconds']:.0f} s",
+            flush=True,
+        )
     values, errors = (np.array([r[name] for r in runs]) for name in ("delta_f_kt", "standard_error"))
     spread, stated = values.std(ddof=1), np.sqrt(np.mean(errors**2))
     combined = np.sqrt(errors**2 + reference["delta_f_kt_error"] ** 2)
     scores = (values - reference["delta_f_kt"]) / combined
     mean_error = spread / np.sqrt(len(values))
     overall = (values.mean() - reference["delta_f_kt"]) / np.hypot(mean_error, reference["delta_f_kt_error"])
-    print(f"spread {spread:.4f}, stated {stated:.4f}, ratio {stated / spread:.2f}; scores {np.round(scores, 2)}; mean {overall:.2f}")
+    print(
+        f"spread {spread:.4f}, stated {stated:.4f}, ratio {stated / spread:.2f}; scores {np.round(scores, 2)}; mean {overall:.2f}"
+    )
     if options.dry:
         return
     record(
         "main_job",
         title="The main job: eight seeds of `heatbath sample alanine-dipeptide`",
-        columns=["seed", "Delta F, kT", "stated error", "score against the reference", "seconds", "inverted centres", "cis bonds"],
+        columns=[
+            "seed",
+            "Delta F, kT",
+            "stated error",
+            "score against the reference",
+            "seconds",
+            "inverted centres",
+            "cis bonds",
+        ],
         rows=[
-            [r["seed"], r["delta_f_kt"], r["standard_error"], float(z), r["seconds"], r["inverted_centres"], r["flipped_peptide_bonds"]]
+            [
+                r["seed"],
+                r["delta_f_kt"],
+                r["standard_error"],
+                float(z),
+                r["seconds"],
+                r["inverted_centres"],
+                r["flipped_peptide_bonds"],
+            ]
             for r, z in zip(runs, scores, strict=True)
         ],
         notes=[

@@ -60,4 +60,9 @@ def machine() -> dict:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    return {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine(), "python": platform.python_version(), **versions}
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        **versions,
+    }
