@@ -145,7 +145,7 @@ class Molecule(Target):
         self,
         x: Float[Array | np.ndarray, "atoms 3"] | None = None,
         *,
-        tolerance: float = 1.0,
+        tolerance: float = 10.0,
         max_iterations: int = 3000,
     ) -> Float[Array, "atoms 3"]:
         """A local minimum of the energy near ``x`` (default: the reference), by L-BFGS in float64, in the dtype of ``x``.
@@ -184,7 +184,7 @@ def minimise_energy(
     backend: Backend,
     x: Float[np.ndarray, "atoms 3"],
     *,
-    tolerance: float = 1.0,
+    tolerance: float = 10.0,
     max_iterations: int = 3000,
 ) -> Float[np.ndarray, "atoms 3"]:
     """L-BFGS from ``x`` in float64, whatever the default precision of JAX is; see ``Molecule.minimise``."""
