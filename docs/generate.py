@@ -22,8 +22,8 @@ def section(content: dict) -> str:
     machine = content["machine"]
     lines += [
         "",
-        f"`{content['command']}`, {content['date']}, commit `{content['commit']}`, {machine['cores']} cores, Python {machine['python']}, "
-        f"JAX {machine['jax']}.",
+        f"`{content['command']}`, {content['date']}, commit `{content['commit']}`, {machine['cores']} cores, "
+        f"Python {machine['python']}, JAX {machine['jax']}.",
         "",
     ]
     return "\n".join(lines)
@@ -31,7 +31,9 @@ def section(content: dict) -> str:
 
 def page() -> str:
     """The whole results page."""
-    head = "# Results\n\nEvery table is generated from a JSON file under `results/`, written by the command below it.\n\n"
+    head = (
+        "# Results\n\nEvery table is generated from a JSON file under `results/`, written by the command below it.\n\n"
+    )
     files = sorted((ROOT / "results").glob("*.json"))
     return head + "\n".join(section(json.loads(path.read_text())) for path in files)
 

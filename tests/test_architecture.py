@@ -30,6 +30,7 @@ LEVELS = {
 #: io and report know run directories and the vocabulary only.
 NARROW = {"io": {"vocabulary", "io"}, "report": {"vocabulary", "io", "report"}}
 
+
 def package_of(module: str) -> str:
     """``heatbath.kernels.hmc`` -> ``kernels``; top-level modules are the vocabulary."""
     parts = module.split(".")

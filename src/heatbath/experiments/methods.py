@@ -1,7 +1,7 @@
 """The sampling methods by name, with what each is for: readable without JAX."""
 
 METHODS = {
-    "replica-exchange": "many temperatures at once, weighted by MBAR; crosses barriers; the default (HMC or heat-bath moves on each rung)",
+    "replica-exchange": "many temperatures at once, weighted by MBAR; crosses barriers; the default",
     "hmc": "independent Hamiltonian Monte Carlo chains at one temperature; exact, no help across barriers",
     "mala": "independent Metropolis-adjusted Langevin chains; exact, cheap steps",
     "langevin": "independent Langevin (BAOAB) chains: physical dynamics, with a step-size bias that is declared",

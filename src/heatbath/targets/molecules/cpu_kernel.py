@@ -102,7 +102,8 @@ def _call(terms: ForceFieldTerms, threads: int, xs: Array) -> tuple[Array, Array
         return jnp.zeros((0,), xs.dtype), jnp.zeros_like(xs)
     width = _block_width(batch, terms.n_atoms, threads, widths(xs.dtype.name))
     outputs = (jax.ShapeDtypeStruct((batch,), xs.dtype), jax.ShapeDtypeStruct(xs.shape, xs.dtype))
-    return tuple(jax.ffi.ffi_call(_registered(terms, xs.dtype.name, width, threads), outputs)(xs))
+    energies, forces = jax.ffi.ffi_call(_registered(terms, xs.dtype.name, width, threads), outputs)(xs)
+    return energies, forces
 
 
 def _block_width(batch: int, n_atoms: int, threads: int, widths: list[int]) -> int:

@@ -80,7 +80,7 @@ class Molecule(Target):
 
     def energy(self, x: Float[Array | np.ndarray, "atoms 3"]) -> Scalar:
         """U(x) in kJ/mol for x in nm, in the precision of x. ``jax.vmap`` of it runs batched code."""
-        return energy_function(self.terms, self.backend)(x)
+        return energy_function(self.terms, self.backend)(jnp.asarray(x))
 
     def energy_components(self, x: Float[Array, "atoms 3"]) -> dict[str, Array]:
         """The energy per kind of term (bonds, angles, torsions, cmap, nonbonded, solvent), kJ/mol."""
