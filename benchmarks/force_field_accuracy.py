@@ -8,17 +8,14 @@ ones; per kind of force and in total; float64 and float32, the XLA formulas and 
 """
 
 import argparse
-import datetime
-import json
 import random
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import openmm
+from record import record
 
 from heatbath.targets.molecules.cpu_kernel import unsupported
 from heatbath.targets.molecules.forcefields import create_system
@@ -36,7 +33,6 @@ from heatbath.targets.molecules.openmm_system import terms_from_system
 from heatbath.targets.molecules.sequences import AMINO_ACIDS, build_sequence
 from heatbath.targets.molecules.structures import add_hydrogens
 
-RESULT = Path(__file__).parent.parent / "results" / "force_field_accuracy.json"
 SEED = 20
 
 #: (label, force field, cutoff, solvent as GBSAOBCForce)
@@ -142,35 +138,40 @@ def report(worst, systems):
 
 
 def write(worst, systems, names):
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    rows = [
-        {
-            "setting": setting,
-            "frames": kind,
-            "evaluation": precision,
-            "part": part,
-            "energy_error_kJ_per_mol": d.energy,
-            "relative_energy_error": d.relative_energy,
-            "relative_force_rms_error": d.relative_force,
-        }
-        for (setting, kind, precision, part), d in sorted(worst.items())
-    ]
-    content = {
-        "question": "worst difference from OpenMM's Reference platform, over molecules and frames",
-        "command": "python benchmarks/force_field_accuracy.py",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit,
-        "versions": {"openmm": openmm.version.version, "jax": jax.__version__, "numpy": np.__version__},
-        "molecules": [name for name, _, _ in names],
-        "systems": systems,
-        "notes": "float64 rows with a part other than total are the plain formulas per kind of force; the other rows are "
-        "batches through the named evaluator. float32 errors contain the rounding of the coordinates. Energies below "
-        "0.01 kJ/mol are compared in units of 0.01 kJ/mol.",
-        "worst": rows,
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(content, indent=1) + "\n")
-    print(f"wrote {RESULT}", file=sys.stderr)
+    """results/force_field_accuracy.json: for people the worst over settings, in ``data`` every setting."""
+    overall: dict[tuple[str, str, str], Difference] = {}
+    for (_, kind, evaluation, part), difference in worst.items():
+        overall[kind, evaluation, part] = worse(overall.get((kind, evaluation, part)), difference)
+    record(
+        "force_field_accuracy",
+        title="Energies and forces against OpenMM's Reference platform",
+        columns=["frames", "evaluation", "part", "largest relative energy error", "largest relative force error (RMS)"],
+        rows=[[*key, d.relative_energy, d.relative_force] for key, d in sorted(overall.items())],
+        notes=[
+            f"Worst over {systems} systems: {len(names)} molecules ({', '.join(name for name, _, _ in names[:4])} and random "
+            "tetrapeptides), amber99sbildn and amber14, OBC1 and OBC2, CustomGBForce and GBSAOBCForce, frames from dynamics and badly "
+            "clashed ones; cutoff, reaction field, switching and CMAP for the first molecules.",
+            "Rows with a part other than total are the plain formulas per kind of force; the others are batches through the named "
+            "evaluator. float32 errors contain the rounding of the coordinates. Energies below 0.01 kJ/mol are compared in units "
+            "of 0.01 kJ/mol.",
+        ],
+        data={
+            "molecules": [name for name, _, _ in names],
+            "systems": systems,
+            "worst": [
+                {
+                    "setting": setting,
+                    "frames": kind,
+                    "evaluation": evaluation,
+                    "part": part,
+                    "energy_error_kJ_per_mol": d.energy,
+                    "relative_energy_error": d.relative_energy,
+                    "relative_force_rms_error": d.relative_force,
+                }
+                for (setting, kind, evaluation, part), d in sorted(worst.items())
+            ],
+        },
+    )
 
 
 if __name__ == "__main__":
