@@ -1,4 +1,7 @@
-"""Writes docs/results.md from results/*.json. Run by `make docs`; a test checks that the page is up to date."""
+"""Writes docs/results.md, and the figures in the README, from results/*.json.
+
+Run by `make docs`; a test checks that both are up to date.
+"""
 
 import json
 from pathlib import Path
@@ -38,5 +41,52 @@ def page() -> str:
     return head + "\n".join(section(json.loads(path.read_text())) for path in files)
 
 
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+
+def load(name: str) -> dict:
+    """The contents of results/NAME.json."""
+    return json.loads((ROOT / "results" / f"{name}.json").read_text())
+
+
+def figures() -> str:
+    """The headline figures as a list, each from a results file."""
+    accuracy, speed = load("force_field_accuracy"), load("force_field_speed")
+    job, reference = load("main_job")["data"], load("alanine_reference")["data"]
+    total = [row for row in accuracy["rows"] if row[1] == "cpu-kernel float64"]
+    seconds = sorted(run["seconds"] for run in job["runs"])
+    lines = [
+        f"- **Exact**: energies within {max(row[3] for row in total):.0e} (relative) of OpenMM's Reference platform in float64, over "
+        f"{accuracy['data']['systems']} systems.",
+        f"- **Fast**: {fastest(speed)} OpenMM's best arrangement on the same two cores.",
+        f"- **Honest**: eight seeds of the main job give the free energy of alanine dipeptide's second basin with a stated error of "
+        f"{job['stated']:.3f} kT and a spread of {job['spread']:.3f} kT; their mean is {abs(job['overall_score']):.1f} standard errors from "
+        f"umbrella sampling ({reference['delta_f_kt']:.2f} ± {reference['delta_f_kt_error']:.2f} kT). Each took "
+        f"{seconds[len(seconds) // 2]:.0f} s in all.",
+        "",
+        "These figures are generated; [all results](docs/results.md) say what was run.",
+    ]
+    return "\n".join(lines)
+
+
+def fastest(speed: dict) -> str:
+    """The best ratio of energies and forces for the smallest and the largest molecule."""
+    columns = speed["columns"]
+    atoms, ratio = columns.index("atoms"), columns.index("ratio")
+    best = {}
+    for row in speed["rows"]:
+        best[row[atoms]] = max(best.get(row[atoms], 0), row[ratio])
+    small, large = min(best), max(best)
+    return f"{best[small]:.0f} times ({small} atoms) and {best[large]:.0f} times ({large} atoms) as many energies and forces per second as"
+
+
+def readme() -> str:
+    """The README with its figures replaced."""
+    text = (ROOT / "README.md").read_text()
+    head, tail = text.split(BEGIN)[0], text.split(END)[1]
+    return f"{head}{BEGIN}\n{figures()}\n{END}{tail}"
+
+
 if __name__ == "__main__":
     (ROOT / "docs" / "results.md").write_text(page())
+    (ROOT / "README.md").write_text(readme())

@@ -28,6 +28,7 @@ def test_the_results_page_is_generated_from_the_results():
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
     assert (ROOT / "docs" / "results.md").read_text() == generate.page()
+    assert (ROOT / "README.md").read_text() == generate.readme()
 
 
 def test_relative_links_lead_somewhere():

@@ -16,11 +16,6 @@ from heatbath.kernels.metropolis import PointState
 from heatbath.state import LogDensity
 
 
-def _joined_bias(kernels) -> str | None:
-    sentences = dict.fromkeys(kernel.bias for kernel in kernels if kernel.bias is not None)
-    return "; ".join(sentences) or None
-
-
 class Repeat(Kernel):
     """``count`` steps of ``kernel`` as one step. The info is the mean acceptance, and totals of the rest."""
 
@@ -67,7 +62,29 @@ class Repeat(Kernel):
         )
 
 
-class Compose(Kernel):
+class Several(Kernel):
+    """What kernels made of several ``kernels`` share: they carry a point, and are exact when every part is."""
+
+    kernels: eqx.AbstractVar[tuple[Kernel, ...]]
+
+    @property
+    def exact(self) -> bool:
+        return all(kernel.exact for kernel in self.kernels)
+
+    @property
+    def bias(self) -> str | None:
+        sentences = dict.fromkeys(kernel.bias for kernel in self.kernels if kernel.bias is not None)
+        return "; ".join(sentences) or None
+
+    @property
+    def evaluations(self) -> int:
+        return sum(kernel.evaluations + 1 for kernel in self.kernels)
+
+    def init(self, key: Key[Array, ""], x: PyTree, u: LogDensity) -> PointState:
+        return PointState(x, u(x))
+
+
+class Compose(Several):
     """One step of each of ``kernels``, in order: invariant when each part is.
 
     ``adapted`` names the part whose step size warm-up adapts, and whose acceptance is reported; the others keep theirs. Without
@@ -98,21 +115,6 @@ class Compose(Kernel):
         parts[self.adapted] = parts[self.adapted].with_step_size(step_size)
         return Compose(tuple(parts), self.adapted)
 
-    @property
-    def exact(self) -> bool:
-        return all(kernel.exact for kernel in self.kernels)
-
-    @property
-    def bias(self) -> str | None:
-        return _joined_bias(self.kernels)
-
-    @property
-    def evaluations(self) -> int:
-        return sum(kernel.evaluations + 1 for kernel in self.kernels)
-
-    def init(self, key: Key[Array, ""], x: PyTree, u: LogDensity) -> PointState:
-        return PointState(x, u(x))
-
     def step(self, key: Key[Array, ""], state: PointState, u: LogDensity) -> tuple[PointState, KernelInfo]:
         infos = []
         for part, kernel in zip(jax.random.split(key, len(self.kernels)), self.kernels, strict=True):
@@ -127,7 +129,7 @@ class Compose(Kernel):
         )
 
 
-class MixtureKernel(Kernel):
+class MixtureKernel(Several):
     """One step of one of ``kernels``, drawn with ``probabilities``: reversible when every part is.
 
     The choice does not depend on x, which is what keeps exp(-u) invariant. Chains that are batched together evaluate
@@ -144,21 +146,6 @@ class MixtureKernel(Kernel):
             )
         if min(self.probabilities) < 0 or not np.isclose(sum(self.probabilities), 1.0):
             raise InvalidArgumentError(f"probabilities must be positive and sum to 1; found {self.probabilities}")
-
-    @property
-    def exact(self) -> bool:
-        return all(kernel.exact for kernel in self.kernels)
-
-    @property
-    def bias(self) -> str | None:
-        return _joined_bias(self.kernels)
-
-    @property
-    def evaluations(self) -> int:
-        return sum(kernel.evaluations + 1 for kernel in self.kernels)
-
-    def init(self, key: Key[Array, ""], x: PyTree, u: LogDensity) -> PointState:
-        return PointState(x, u(x))
 
     def step(self, key: Key[Array, ""], state: PointState, u: LogDensity) -> tuple[PointState, KernelInfo]:
         key_choice, key_step = jax.random.split(key)
