@@ -62,7 +62,7 @@ def sampler(method: str, draws: int):
     )
 
 
-@pytest.mark.parametrize("method", ["mala", "hmc", "replica-exchange"])
+@pytest.mark.parametrize("method", ["hmc", "replica-exchange"])
 def test_surface_coarse(method):
     """A wrong weight of a minimum or a wrong width of the valley shows as a shift of its bins, far above 0.2 kT."""
     ensemble = run_to_end(sampler(method, 400), jax.random.key(4)).ensemble

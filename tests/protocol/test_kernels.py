@@ -65,8 +65,8 @@ WIDTHS = jnp.array([0.7, 1.5])
 CASES = {
     "hmc": Case(HMC(0.25, num_steps=5, masses=WIDTHS), ("double-well", "mixture")),
     "hmc-random-length": Case(HMC(0.3, num_steps=6, fewest_steps=2, jitter=0.0)),
-    "mala": Case(MALA(0.4, masses=WIDTHS), ("double-well", "mixture")),
-    "random-walk": Case(RandomWalk(0.8, scale=WIDTHS), ("double-well", "mixture")),
+    "mala": Case(MALA(0.4, masses=WIDTHS)),
+    "random-walk": Case(RandomWalk(0.8, scale=WIDTHS)),
     "langevin": Case(Langevin(0.02, friction=2.0, masses=WIDTHS), reversible=False, steps=20),
     "repeat": Case(Repeat(MALA(0.4), 3)),
     "compose": Case(Compose((MALA(0.4), RandomWalk(0.8))), reversible=False),
@@ -182,20 +182,21 @@ def test_contract(name):
     u = ReducedEnergy(target, ThermoState(1.0))
     x = target.initial(jax.random.key(3))
     discrete = isinstance(target.space, Discrete)
+    shapes = functools.partial(jax.tree.map, lambda leaf: (leaf.shape, leaf.dtype))
     for dtype in (x.dtype,) if discrete else (jnp.float32, jnp.float64):
-        state = kernel.init(jax.random.key(0), x.astype(dtype), u)
-        step = jax.jit(lambda key, state: kernel.step(key, state, u))
-        new, info = step(jax.random.key(1), state)
-        assert new.position.dtype == dtype
-        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new) == jax.tree.map(
-            lambda leaf: (leaf.shape, leaf.dtype), state
-        ), "a step must return what init returns, or it cannot be scanned"
-        np.testing.assert_allclose(new.reduced_energy, u(new.position), rtol=1e-5)
-        assert isinstance(info, KernelInfo)
-        assert all(np.shape(value) == () for value in info)
-        assert 0 <= info.acceptance <= 1
-        assert info.evaluations >= 1
+        before = jax.eval_shape(lambda x: kernel.init(jax.random.key(0), x, u), x.astype(dtype))
+        after, info = jax.eval_shape(lambda state: kernel.step(jax.random.key(0), state, u), before)
+        assert after.position.dtype == dtype
+        assert shapes(after) == shapes(before), "a step must return what init returns, or it cannot be scanned"
         assert info.accepted.dtype == info.finite.dtype == bool
+    state = kernel.init(jax.random.key(0), x, u)
+    step = jax.jit(lambda key, state: kernel.step(key, state, u))
+    new, info = step(jax.random.key(1), state)
+    np.testing.assert_allclose(new.reduced_energy, u(new.position), rtol=1e-9)
+    assert isinstance(info, KernelInfo)
+    assert all(np.shape(value) == () for value in info)
+    assert 0 <= info.acceptance <= 1
+    assert info.evaluations >= 1
     again, _ = step(jax.random.key(1), state)
     others = [step(jax.random.key(seed), state)[0].position for seed in range(2, 8)]
     np.testing.assert_array_equal(again.position, new.position)

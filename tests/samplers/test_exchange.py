@@ -92,8 +92,6 @@ def test_exchange_between_biases():
         ladders=32,
         draws=600,
         thin=2,
-        warmup_rounds=200,
-        adapt_ladder=False,
         draws_per_chunk=300,
         biases=springs,
         dtype="float64",
