@@ -55,14 +55,15 @@ def figures() -> str:
     job, reference = load("main_job")["data"], load("alanine_reference")["data"]
     total = [row for row in accuracy["rows"] if row[1] == "cpu-kernel float64"]
     seconds = sorted(run["seconds"] for run in job["runs"])
+    worst, systems = max(row[3] for row in total), accuracy["data"]["systems"]
+    middle = seconds[len(seconds) // 2]
     lines = [
-        f"- **Exact**: energies within {max(row[3] for row in total):.0e} (relative) of OpenMM's Reference platform in float64, over "
-        f"{accuracy['data']['systems']} systems.",
+        f"- **Exact**: energies within {worst:.0e} (relative) of OpenMM's Reference platform in float64, over {systems} systems.",
         f"- **Fast**: {fastest(speed)} OpenMM's best arrangement on the same two cores.",
-        f"- **Honest**: eight seeds of the main job give the free energy of alanine dipeptide's second basin with a stated error of "
-        f"{job['stated']:.3f} kT and a spread of {job['spread']:.3f} kT; their mean is {abs(job['overall_score']):.1f} standard errors from "
-        f"umbrella sampling ({reference['delta_f_kt']:.2f} ± {reference['delta_f_kt_error']:.2f} kT). Each took "
-        f"{seconds[len(seconds) // 2]:.0f} s in all.",
+        "- **Honest**: eight seeds of the main job give the free energy of alanine dipeptide's second basin with a stated error of "
+        f"{job['stated']:.3f} kT and a spread of {job['spread']:.3f} kT; their mean is {abs(job['overall_score']):.1f} standard "
+        f"errors from umbrella sampling ({reference['delta_f_kt']:.2f} ± {reference['delta_f_kt_error']:.2f} kT). "
+        f"A run takes {middle:.0f} s in all.",
         "",
         "These figures are generated; [all results](docs/results.md) say what was run.",
     ]
@@ -77,7 +78,8 @@ def fastest(speed: dict) -> str:
     for row in speed["rows"]:
         best[row[atoms]] = max(best.get(row[atoms], 0), row[ratio])
     small, large = min(best), max(best)
-    return f"{best[small]:.0f} times ({small} atoms) and {best[large]:.0f} times ({large} atoms) as many energies and forces per second as"
+    ratios = f"{best[small]:.0f} times ({small} atoms) and {best[large]:.0f} times ({large} atoms)"
+    return f"{ratios} as many energies and forces per second as"
 
 
 def readme() -> str:
