@@ -61,8 +61,8 @@ def figures() -> str:
         f"- **Exact**: energies within {worst:.0e} (relative) of OpenMM's Reference platform in float64, over {systems} systems.",
         f"- **Fast**: {fastest(speed)} OpenMM's best arrangement on the same two cores.",
         "- **Honest**: eight seeds of the main job give the free energy of alanine dipeptide's second basin with a stated error "
-        f"of {job['stated']:.3f} kT and a spread of {job['spread']:.3f} kT; their mean is {abs(job['overall_score']):.1f} standard "
-        f"errors from umbrella sampling ({reference['delta_f_kt']:.2f} ± {reference['delta_f_kt_error']:.2f} kT). "
+        f"of {job['stated']:.3f} kT and a spread of {job['spread']:.3f} kT; their mean is {abs(job['overall_score']):.1f} "
+        f"standard errors from umbrella sampling ({reference['delta_f_kt']:.2f} ± {reference['delta_f_kt_error']:.2f} kT). "
         f"A run takes {middle:.0f} s in all.",
         "",
         "These figures are generated; [all results](docs/results.md) say what was run.",
