@@ -110,6 +110,13 @@ ENTRIES = {
   volume = {PAMI-6}, number = {6}, pages = {721--741}, year = {1984},
   doi = {10.1109/TPAMI.1984.4767596}
 }""",
+    "pivot": """@article{pivot,
+  author = {Madras, Neal and Sokal, Alan D.},
+  title = {The pivot algorithm: A highly efficient {Monte Carlo} method for the self-avoiding walk},
+  journal = {Journal of Statistical Physics},
+  volume = {50}, pages = {109--186}, year = {1988},
+  doi = {10.1007/BF01022990}
+}""",
     "rhat": """@article{rhat,
   author = {Vehtari, Aki and Gelman, Andrew and Simpson, Daniel and Carpenter, Bob and B{\\"u}rkner, Paul-Christian},
   title = {Rank-Normalization, Folding, and Localization: An Improved {R-hat} for Assessing Convergence of {MCMC}},
@@ -132,13 +139,14 @@ _METHODS = {
     "langevin": ("baoab",),
     "random-walk": ("metropolis",),
     "gibbs": ("gibbs",),
+    "pivot": ("pivot",),
 }
 
 
-def keys(config: Any, kernel: str = "") -> list[str]:
+def keys(config: Any, kernels: tuple[str, ...] = ()) -> list[str]:
     """Names of what a resolved configuration of ``sample`` uses, in the order of the bibliography.
 
-    ``kernel`` is the method that moves each rung of a replica exchange ("hmc", "gibbs", ...), where known.
+    ``kernels`` are the moves that were made ("hmc", "pivot", "gibbs", ...), where known.
     """
     used = ["heatbath", "jax", "equinox"]
     forcefield = config.target.forcefield
@@ -149,10 +157,10 @@ def keys(config: Any, kernel: str = "") -> list[str]:
         used += ["amber14"] if "amber14" in forcefield else []
         used += ["obc"] if "obc" in forcefield else []
     used += _METHODS.get(config.sampler.method, ())
-    used += [name for name in _METHODS.get(kernel, ()) if name not in used]
+    used += [name for kernel in kernels for name in _METHODS.get(kernel, ()) if name not in used]
     return [*used, "rhat", "psis"]
 
 
-def bibliography(config: Any, kernel: str = "") -> str:
+def bibliography(config: Any, kernels: tuple[str, ...] = ()) -> str:
     """The entries of ``keys`` as one BibTeX file."""
-    return "\n\n".join(ENTRIES[key].replace("VERSION", heatbath.__version__) for key in keys(config, kernel)) + "\n"
+    return "\n\n".join(ENTRIES[key].replace("VERSION", heatbath.__version__) for key in keys(config, kernels)) + "\n"

@@ -64,7 +64,7 @@ def start(
         "config.toml": given or resolved_text(config),
         "resolved.toml": resolved_text(module.attached(config)),
         "provenance.json": "{}\n",
-        "CITATIONS.bib": bibliography(config, module.kernel_name(prepared)),
+        "CITATIONS.bib": bibliography(config, module.kernel_names(prepared)),
         **module.attachments(config),
     }
     run = RunDirectory.create(path, files, overwrite=overwrite)

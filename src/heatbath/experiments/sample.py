@@ -282,9 +282,14 @@ def _options(config: SampleConfig) -> dict[str, Any]:
     return options
 
 
-def kernel_name(prepared: Prepared) -> str:
-    """The method that moves the walkers, for the bibliography: "hmc", "gibbs", ..."""
-    return type(getattr(prepared.sampler, "kernel", None)).__name__.lower()
+def kernel_names(prepared: Prepared) -> tuple[str, ...]:
+    """Names of the kernels that move the walkers, parts of composed ones too, for the bibliography: "hmc", "pivot", ..."""
+
+    def names(kernel) -> list[str]:
+        parts = [*getattr(kernel, "kernels", ()), *filter(None, [getattr(kernel, "kernel", None)])]
+        return [name for part in parts for name in names(part)] if parts else [type(kernel).__name__.lower()]
+
+    return tuple(names(getattr(prepared.sampler, "kernel", None)))
 
 
 def cost(prepared: Prepared) -> dict[str, int | None]:
