@@ -37,7 +37,9 @@ def ladder_ensemble(
 
     ``samples`` and ``energies`` have the axes (draw, ladder, rung). The ensemble has the axes (chain, draw): a chain is a ladder,
     and its draws are ordered in time with the rungs of one time next to each other (``rung`` tells them apart).
-    ``bias`` is the sentence of an inexact kernel. Also returns what MBAR found.
+    Every ladder is weighted by its own MBAR and all ladders count alike, so that they stay independent: with weights from
+    the pooled draws, the error of the common free energies would be missing from the spread over ladders.
+    ``bias`` is the sentence of an inexact kernel. Also returns what MBAR found in all ladders together.
     """
     draws, ladders, rungs = energies.shape
     energies = np.asarray(energies, dtype=np.float64)
@@ -52,7 +54,12 @@ def ladder_ensemble(
     u_kn = np.stack([float(rung.beta) * flat + bias_energies(rung, in_a_row) for rung in ladder])
     asked = float(state.beta) * flat + bias_energies(state, in_a_row)
     result = mbar(u_kn, np.full(rungs, draws * ladders))
-    weights = result.log_weights(asked).reshape(ladders, draws * rungs)
+    weights = np.stack(
+        [
+            mbar(u_own, np.full(rungs, draws), initial=result.f_k).log_weights(asked_own)
+            for u_own, asked_own in zip(np.split(u_kn, ladders, axis=1), np.split(asked, ladders), strict=True)
+        ]
+    )
     ensemble = Ensemble(
         samples=jax.tree.map(jax.numpy.asarray, samples),
         log_weights=weights,
