@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from heatbath.ensemble import Ensemble
+from heatbath.process import Chunk
 from heatbath.random import named_key, step_key
-from heatbath.samplers.base import Chunk, Sampled, Sampler
+from heatbath.samplers.base import Sampled, Sampler
 from heatbath.state import ThermoState
 
 

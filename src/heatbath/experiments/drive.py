@@ -24,7 +24,8 @@ from heatbath.io.checkpoint import Checkpoint
 from heatbath.io.run_directory import RunDirectory
 from heatbath.io.storage import explained
 from heatbath.io.trees import flatten, restore
-from heatbath.samplers.base import Chunk, Sampled, Sampler
+from heatbath.process import Chunk
+from heatbath.samplers.base import Sampled, Sampler
 
 #: Draws kept in memory between two checkpoints; more are written at once and counted at the next checkpoint.
 PENDING_BYTES = 128 * 2**20

@@ -1,13 +1,19 @@
 """Learned or closed-form distributions whose density can be evaluated."""
 
 import abc
+from typing import ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Key, PyTree, Scalar
 
 
 class Distribution(eqx.Module):
-    """A normalised density one can draw from. Methods act on one configuration; batch with ``jax.vmap``."""
+    """A normalised density one can draw from. Methods act on one configuration; batch with ``jax.vmap``.
+
+    ``frozen`` classes hold constants: training leaves every array below them as it is.
+    """
+
+    frozen: ClassVar[bool] = False
 
     @abc.abstractmethod
     def sample(self, key: Key[Array, ""]) -> PyTree:

@@ -1,6 +1,7 @@
 """Closed-form distributions: normals, uniforms on boxes and tori, and mixtures. Where draws start before anything is learned."""
 
 import math
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -19,6 +20,8 @@ class Normal(Distribution):
 
     ``mean`` has the shape of a configuration, ``scale`` is a number or an array that broadcasts against it.
     """
+
+    frozen: ClassVar[bool] = True
 
     mean: Float[Array, "*event"]
     scale: Float[Array, "*event"]
@@ -43,6 +46,8 @@ class CorrelatedNormal(Distribution):
     log p = -|L^-1 (x - mean)|^2 / 2 - sum(log diag L) - d log(2 pi)/2.
     """
 
+    frozen: ClassVar[bool] = True
+
     mean: Float[Array, " d"]
     cholesky: Float[Array, "d d"]
 
@@ -66,6 +71,8 @@ class CorrelatedNormal(Distribution):
 
 class Uniform(Distribution):
     """Uniform on the box [low, high): log p = -sum(log(high - low)) inside, -inf outside."""
+
+    frozen: ClassVar[bool] = True
 
     low: Float[Array, "*event"]
     high: Float[Array, "*event"]

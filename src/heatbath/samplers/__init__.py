@@ -1,7 +1,8 @@
 """Samplers: from a target and a state to an ensemble of properly weighted draws. ``sample`` makes every open choice."""
 
+from heatbath.process import Chunk
 from heatbath.samplers.annealing import AnnealedImportance, GeometricPath, Schedule, linear_schedule
-from heatbath.samplers.base import Chunk, Cost, Sampled, Sampler, run_to_end
+from heatbath.samplers.base import Cost, Sampled, Sampler, run_to_end
 from heatbath.samplers.chains import ChainsSampler
 from heatbath.samplers.importance import ImportanceSampler, importance
 from heatbath.samplers.placement import ladder_mesh

@@ -12,9 +12,10 @@ from jaxtyping import Array, Key, PyTree
 from heatbath.ensemble import Ensemble
 from heatbath.errors import InvalidArgumentError
 from heatbath.kernels.base import Kernel
+from heatbath.process import Chunk
 from heatbath.random import named_key, step_key
 from heatbath.samplers import warmup
-from heatbath.samplers.base import Chunk, Cost, Sampled, Sampler
+from heatbath.samplers.base import Cost, Sampled, Sampler
 from heatbath.samplers.records import Representative, dimension, from_arrays, sample_axes, to_arrays
 from heatbath.samplers.starts import start_energies, starts
 from heatbath.state import ReducedEnergy, ThermoState

@@ -11,8 +11,9 @@ from jaxtyping import Array, Key
 
 from heatbath.ensemble import Ensemble
 from heatbath.errors import InvalidArgumentError
+from heatbath.process import Chunk
 from heatbath.random import named_key
-from heatbath.samplers.base import Chunk, Cost, Sampled, Sampler
+from heatbath.samplers.base import Cost, Sampled, Sampler
 from heatbath.samplers.proposals import Proposal
 from heatbath.samplers.records import dimension, from_arrays, sample_axes, to_arrays
 from heatbath.state import LogDensity, ReducedEnergy, ThermoState

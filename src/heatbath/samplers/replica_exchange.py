@@ -18,9 +18,10 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.kernels.base import Kernel
+from heatbath.process import Chunk
 from heatbath.random import named_key, step_key
 from heatbath.samplers import warmup
-from heatbath.samplers.base import Chunk, Cost, Sampled, Sampler
+from heatbath.samplers.base import Cost, Sampled, Sampler
 from heatbath.samplers.exchange import Trips, exchange_log_ratios, no_trips, swap, travelled
 from heatbath.samplers.placement import LADDER_AXIS, gathered, placed
 from heatbath.samplers.records import Representative, dimension, from_arrays, sample_axes, to_arrays

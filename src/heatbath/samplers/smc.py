@@ -20,6 +20,7 @@ from heatbath.ensemble import Ensemble, systematic_resample
 from heatbath.errors import ConvergenceError, InvalidArgumentError
 from heatbath.kernels.base import Kernel
 from heatbath.models.base import Distribution
+from heatbath.process import Chunk
 from heatbath.random import named_key, step_key, walker_keys
 from heatbath.samplers.annealing import (
     GeometricPath,
@@ -30,7 +31,7 @@ from heatbath.samplers.annealing import (
     move,
     require_exact,
 )
-from heatbath.samplers.base import Chunk, Cost, Sampled, Sampler
+from heatbath.samplers.base import Cost, Sampled, Sampler
 from heatbath.samplers.records import dimension, from_arrays, sample_axes, to_arrays
 from heatbath.samplers.starts import energies_of
 from heatbath.state import LogDensity, ReducedEnergy, ThermoState
