@@ -96,6 +96,13 @@ class CheckpointError(RunDirectoryError):
     """
 
 
+class MissingDataError(HeatbathError):
+    """A reference ensemble is not on this machine, is too small, or is not the file that its record describes.
+
+    The message names the command that makes it. Set ``HEATBATH_DATA`` to a folder where large data sets may lie.
+    """
+
+
 class ResourceError(HeatbathError):
     """The run would need more memory or disk than the machine has. The message gives both and which setting to lower."""
 
