@@ -50,7 +50,7 @@ def _map(key: str, name: str, surface: Mapping[str, Any], basins: Sequence[Mappi
         bar = figure.colorbar(mesh, ax=axes, pad=0.02)
         bar.set_label("free energy (kT)")
         bar.outline.set_visible(False)
-        _dress(axes, surface, edges)
+        dress(axes, surface, edges)
         axes.set_ylabel(axis_label(surface["labels"][1], surface["units"][1]))
         _mark(axes, surface, scales, basins)
         grey = f"grey lies above {HIGHEST:.0f} kT or was never visited" if hidden else "grey was never visited"
@@ -81,7 +81,7 @@ def _contours(axes, surface, edges, energy, highest) -> None:
         axes.contour(*centres, energy.T, levels=levels, colors="white", linewidths=0.6, alpha=0.75)
 
 
-def _dress(axes, surface, edges) -> None:
+def dress(axes, surface, edges) -> None:
     """Limits, ticks at round angles, and the label of the first coordinate."""
     axes.set_xlim(edges[0][0], edges[0][-1])
     axes.set_xlabel(axis_label(surface["labels"][0], surface["units"][0]))
@@ -118,7 +118,7 @@ def _profile(key: str, name: str, surface: Mapping[str, Any]) -> Plot:
         spread = np.where(np.isfinite(error), error, 0.0)
         axes.fill_between(centres, energy - 2 * spread, energy + 2 * spread, color=colour, alpha=0.25, linewidth=0)
         axes.plot(centres, energy, color=colour, marker="o" if centres.size <= 40 else None, markersize=4)
-        _dress(axes, surface, [edges])
+        dress(axes, surface, [edges])
         axes.set_ylabel("free energy (kT)")
         top = float(np.nanmax(np.where(np.isfinite(energy), energy + 2 * spread, np.nan), initial=2.0))
         axes.set_ylim(-0.3, min(1.05 * top, HIGHEST + 2))

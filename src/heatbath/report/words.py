@@ -75,3 +75,34 @@ def axis_label(label: str, unit: str) -> str:
     """``φ (degrees)``: what an axis says; radians are shown as degrees."""
     shown = {"1": "", "rad": "degrees"}.get(unit, unit)
     return f"{pretty(label)} ({shown})" if shown else pretty(label)
+
+
+# Sentences about weights ---------------------------------------------------------------------------------------------
+
+#: Effective draws below which an average is an accident of a few configurations.
+FEW_EFFECTIVE_DRAWS = 100.0
+#: A forward effective share this many times below the reverse one says that the model misses configurations.
+MISSING_FACTOR = 5.0
+
+
+def few_effective_draws(effective: float | int | None, draws: int | None) -> str:
+    """What to say of weights that leave too few effective draws; empty when they leave enough."""
+    if effective is None or effective >= FEW_EFFECTIVE_DRAWS:
+        return ""
+    total = "" if draws is None else f" {number(draws, 8)}"
+    return (
+        f"The{total} weighted draws are worth only {number(effective, 2)} equal ones: every average rests on a few "
+        "configurations and means nothing yet. Train the model longer, draw more, anneal from the model (--method flow-smc), "
+        "or sample by replica exchange."
+    )
+
+
+def missed_modes(ess: Mapping[str, Any]) -> str:
+    """What to say when reference draws are much less probable under the model than its own draws suggest."""
+    own, forward = ess.get("fraction"), ess.get("forward_fraction")
+    if not own or forward is None or forward * MISSING_FACTOR > own:
+        return ""
+    return (
+        f"The model hardly draws some configurations of the reference: its own draws look {percent(own)} effective, "
+        f"reference draws only {percent(forward)}. Weights cannot bring back what was never drawn."
+    )
