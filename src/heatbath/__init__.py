@@ -18,12 +18,24 @@ _NAMES = {
     "peptide": "heatbath.targets.molecules",
     "sample": "heatbath.samplers.sample",
 }
-_PACKAGES = ("targets", "models", "kernels", "samplers", "estimators", "spaces", "units", "errors", "io", "report")
+_PACKAGES = (
+    "targets",
+    "models",
+    "kernels",
+    "samplers",
+    "training",
+    "estimators",
+    "spaces",
+    "units",
+    "errors",
+    "io",
+    "report",
+)
 
 __all__ = [*_NAMES, *_PACKAGES, "__version__"]
 
 if TYPE_CHECKING:
-    from heatbath import errors, estimators, io, kernels, models, report, samplers, spaces, targets, units
+    from heatbath import errors, estimators, io, kernels, models, report, samplers, spaces, targets, training, units
     from heatbath.ensemble import Ensemble
     from heatbath.estimate import Estimate
     from heatbath.samplers.sample import sample
