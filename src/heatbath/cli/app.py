@@ -18,6 +18,7 @@ _EPILOGUE = (
 VERBS = (
     ("sample", "sample:sample", "Draw equilibrium samples of a system and report free energies."),
     ("run", "run:run", "Run an experiment by name or from a TOML file."),
+    ("reference", "reference:reference", "Make the reference ensemble of a molecule for training and comparison."),
     ("resume", "resume:resume", "Continue a run from its last checkpoint."),
     ("extend", "resume:extend", "Draw more samples in a finished or stopped run."),
     ("status", "status:status", "Say how far a run is."),

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from heatbath.cli.options import Json
 
-Kind = Literal["targets", "methods", "experiments", "runs"]
+Kind = Literal["targets", "methods", "experiments", "references", "runs"]
 
 
 def listing(
@@ -18,10 +18,10 @@ def listing(
     folder: Annotated[Path, Parameter(help="Where runs are looked for.")] = Path("runs"),
     json: Json = False,
 ) -> int:
-    """List targets, methods, experiments, or the runs in a folder."""
+    """List targets, methods, experiments, reference ensembles, or the runs in a folder."""
     from heatbath.cli.output import print_json, print_table
 
-    kinds = ("targets", "methods", "experiments") if kind is None else (kind,)
+    kinds = ("targets", "methods", "experiments", "references") if kind is None else (kind,)
     lists = {name: _rows(name, folder) for name in kinds}
     if json:
         print_json(lists if kind is None else lists[kind])
@@ -48,6 +48,8 @@ def _rows(kind: str, folder: Path) -> list[dict[str, Any]]:
         from heatbath.experiments.base import EXPERIMENTS
 
         return [{"name": e.name, "description": e.summary} for e in EXPERIMENTS.values()]
+    if kind == "references":
+        return _references()
     from heatbath.io.run_directory import find_runs
 
     rows = []
@@ -62,3 +64,15 @@ def _rows(kind: str, folder: Path) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _references() -> list[dict[str, Any]]:
+    """Every reference that can be made, with the frames that are on this machine (0: `heatbath reference NAME` makes them)."""
+    from heatbath.experiments.references import SYSTEMS
+    from heatbath.io.datasets import records
+
+    found = records()
+    return [
+        {"name": name, "frames": found.get(name, {}).get("frames", 0), "description": entry.summary}
+        for name, entry in SYSTEMS.items()
+    ]
