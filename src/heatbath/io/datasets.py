@@ -155,7 +155,9 @@ def _record(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise MissingDataError(f"'{file}' cannot be read ({error}). Make it again: heatbath reference {file.stem}") from error
+        raise MissingDataError(
+            f"'{file}' cannot be read ({error}). Make it again: heatbath reference {file.stem}"
+        ) from error
 
 
 def _read(place: Path, name: str) -> Reference:
