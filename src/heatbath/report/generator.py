@@ -145,7 +145,7 @@ def _model(found: Mapping[str, Any]) -> list[Facts]:
     model = found.get("model") or {}
     scalars = {key: value for key, value in model.items() if isinstance(value, (str, int, float))}
     order = [*(key for key in _MODEL if key in scalars), *(key for key in scalars if key not in _MODEL)]
-    facts = [Fact(_MODEL.get(key, key.replace("_", " ")), _scalar(key, scalars[key])) for key in order]
+    facts = [Fact(_MODEL[key] if key in _MODEL else key.replace("_", " "), _scalar(key, scalars[key])) for key in order]
     return [Facts(facts, "Model")] if facts else []
 
 

@@ -12,7 +12,11 @@ from heatbath.report.surfaces import HIGHEST, dress, values
 from heatbath.report.words import axis_label
 
 _PANELS = {"model": "model alone", "unweighted": "model alone", "reweighted": "reweighted", "reference": "reference"}
-_SERIES = {"reference": ("muted", "reference"), "model": ("vermilion", "model alone"), "reweighted": ("blue", "reweighted")}
+_SERIES = {
+    "reference": ("muted", "reference"),
+    "model": ("vermilion", "model alone"),
+    "reweighted": ("blue", "reweighted"),
+}
 
 
 def ramachandran(surfaces: Mapping[str, Mapping[str, Any]]) -> Plot:
@@ -110,7 +114,9 @@ def training(curve: Mapping[str, Any]) -> Plot:
         if "ess" in held:
             upper.remove()
             upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[1.5, 1])
-            lower.plot(held_step, 100 * held["ess"], color=style.THEMED["green"], marker=_marker(held_step), markersize=3.5)
+            lower.plot(
+                held_step, 100 * held["ess"], color=style.THEMED["green"], marker=_marker(held_step), markersize=3.5
+            )
             lower.set_ylabel("effective (%)")
             lower.set_ylim(bottom=0)
             lower.grid(axis="y")

@@ -1,6 +1,5 @@
 """From the record of a run to the contents of its page: sections in the order in which a reader asks."""
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -8,8 +7,9 @@ from typing import Any
 
 import jinja2
 
-from heatbath.report import ladder, surfaces
+from heatbath.report import flow_perturbation, generator, ladder, steerable, surfaces
 from heatbath.report.record import RunRecord
+from heatbath.report.sections import Fact, Section
 from heatbath.report.style import Plot
 from heatbath.report.words import duration, estimate, number, percent, pretty
 
@@ -20,17 +20,17 @@ _EVIDENCE = ("R-hat", "effective sample size (observable)", "round trips", "effe
 _SHOWN_VERSIONS = ("heatbath", "python", "jax", "jaxlib", "openmm", "llvmlite", "numpy", "scipy")
 
 
-@dataclasses.dataclass(frozen=True)
-class Fact:
-    """One row of a table: a name, its text, and a remark."""
+#: Kinds of results with a section of their own, in the order of the page.
+_SECTIONS = (generator.section, flow_perturbation.section, steerable.section)
 
-    name: str
-    text: str
-    remark: str = ""
+
+def sections(record: RunRecord) -> list[Section]:
+    """The sections that only some runs have."""
+    return [made for make in _SECTIONS if (made := make(record.results)) is not None]
 
 
 def figures(record: RunRecord) -> dict[str, list[Plot]]:
-    """Every figure of the report, by section."""
+    """The figures that every kind of run may have."""
     results = record.results
     found = results.get("surfaces") or {}
     return {
@@ -40,8 +40,8 @@ def figures(record: RunRecord) -> dict[str, list[Plot]]:
     }
 
 
-def render(record: RunRecord, plots: Mapping[str, Sequence[Plot]]) -> str:
-    """The HTML page, complete in itself."""
+def render(record: RunRecord, plots: Mapping[str, Sequence[Plot]], special: Sequence[Section] = ()) -> str:
+    """The HTML page, complete in itself; ``special`` are the sections that only some runs have."""
     assets = resources.files("heatbath.report")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (assets / "templates" / name).read_text(encoding="utf-8")),
@@ -59,7 +59,8 @@ def render(record: RunRecord, plots: Mapping[str, Sequence[Plot]]) -> str:
         subtitle=subtitle(record),
         verdict=record.results.get("verdict") or {},
         evidence=evidence(record),
-        headline=headline(record),
+        headline=headline(record, special),
+        sections=special,
         plots=plots,
         views=structures,
         views_json=script_json([view["pdb"] for view in structures]),
@@ -88,16 +89,19 @@ def script_json(value: Any) -> str:
 def title(record: RunRecord) -> str:
     """The name of what was sampled: the configured one, else that of the results."""
     target = record.config.get("target") or {}
-    return str(target.get("name") or target.get("sequence") or record.results["target"]["name"])
+    found = record.results.get("target") or {}
+    name = target.get("name") or target.get("sequence") or found.get("name") or record.config.get("experiment")
+    return str(name or record.path.name)
 
 
 def subtitle(record: RunRecord) -> list[str]:
     """Temperature, size, force field, method."""
     results = record.results
-    temperature, target = results["temperature"], results["target"]
-    parts = [
-        f"{number(temperature['value'])} K" if temperature["unit"] == "K" else f"kT = {number(temperature['value'])}"
-    ]
+    temperature, target = results.get("temperature") or {}, results.get("target") or {}
+    parts = []
+    if temperature:
+        value = number(temperature["value"])
+        parts.append(f"{value} K" if temperature["unit"] == "K" else f"kT = {value}")
     if "n_atoms" in target:
         parts.append(f"{target['n_atoms']} atoms")
     elif "dimension" in target:
@@ -107,7 +111,7 @@ def subtitle(record: RunRecord) -> list[str]:
     return [part for part in parts if part]
 
 
-def headline(record: RunRecord) -> list[Fact]:
+def headline(record: RunRecord, special: Sequence[Section] = ()) -> list[Fact]:
     """The one to three numbers that people came for."""
     results = record.results
     facts = []
@@ -117,6 +121,7 @@ def headline(record: RunRecord) -> list[Fact]:
     for basin in (results.get("basins") or ())[1:2]:
         share = basin["population"]
         facts.append(Fact(f"population, {pretty(basin['name'])}", percent(share["value"], share["standard_error"])))
+    facts += [fact for made in special for fact in made.headline]
     found = results.get("estimates") or {}
     for name in ("log Z", "mean energy"):
         if name in found and len(facts) < 3:
@@ -242,7 +247,7 @@ def ladder_facts(record: RunRecord) -> list[Fact]:
 
 
 def _step_unit(record: RunRecord) -> str:
-    return "in ps, coldest first" if record.results["target"].get("unit") != "1" else "coldest first"
+    return "in ps, coldest first" if (record.results.get("target") or {}).get("unit") != "1" else "coldest first"
 
 
 def structure_facts(record: RunRecord) -> list[Fact]:

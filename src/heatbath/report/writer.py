@@ -18,12 +18,12 @@ def build(run_dir: str | Path) -> Path:
     ``RunDirectoryError`` when there are no results or the directory cannot be written.
     """
     record = read(Path(run_dir))
-    plots = page.figures(record)
-    html = page.render(record, plots)
+    plots, special = page.figures(record), page.sections(record)
+    html = page.render(record, plots, special)
     folder = record.path / "report"
     with explained(folder, "The run's results are unchanged."):
         folder.mkdir(exist_ok=True)
-        _write_figures(folder / "figures", plots)
+        _write_figures(folder / "figures", {**plots, **{section.title: section.plots for section in special}})
         write_atomically(folder / "index.html", html)
     return folder / "index.html"
 
