@@ -1,0 +1,1 @@
+"""Plain networks: functions of vectors, with no notion of density."""
