@@ -103,6 +103,14 @@ class MissingDataError(HeatbathError):
     """
 
 
+class ModelError(HeatbathError):
+    """A trained model is missing, damaged, of another architecture, or was trained for something else.
+
+    A model directory holds ``model.toml`` and ``arrays.npz``. Models draw the molecule, force field and temperature they were
+    trained for; ``heatbath show DIRECTORY`` says which, and ``heatbath train`` makes another one.
+    """
+
+
 class ResourceError(HeatbathError):
     """The run would need more memory or disk than the machine has. The message gives both and which setting to lower."""
 

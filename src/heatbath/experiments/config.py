@@ -6,7 +6,6 @@ No JAX is imported here, so that mistakes are reported at once.
 """
 
 import dataclasses
-import json
 import tomllib
 import types
 import typing
@@ -15,7 +14,19 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from heatbath.errors import HeatbathError, UsageError, nearest
+from heatbath.io.toml import as_toml, to_toml
 from heatbath.units import parse_quantity
+
+__all__ = [
+    "Quantity",
+    "assignments",
+    "build",
+    "differences",
+    "merge",
+    "read",
+    "to_dict",
+    "to_toml",
+]
 
 Config = TypeVar("Config")
 _WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
@@ -95,16 +106,6 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def to_toml(values: Mapping[str, Any], *, header: str = "") -> str:
-    """``values`` as TOML text: plain keys first, then one table per nested mapping.
-
-    Holds what configurations hold: strings, numbers, booleans, lists of these, tables. ``header`` becomes a comment.
-    """
-    lines = [f"# {line}" for line in header.splitlines()]
-    _write_table(lines, (), values)
-    return "\n".join(lines).strip() + "\n"
-
-
 def differences(first: Mapping[str, Any], second: Mapping[str, Any], *, where: str = "") -> list[tuple[str, Any, Any]]:
     """(key, value in ``first``, value in ``second``) of every leaf that differs; None stands for absent."""
     found = []
@@ -141,7 +142,7 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UsageError(f"'{path}' must be {_WORDS.get(kind, kind.__name__)}; found {_as_toml(value)}")
+        raise UsageError(f"'{path}' must be {_WORDS.get(kind, kind.__name__)}; found {as_toml(value)}")
     return value
 
 
@@ -152,49 +153,20 @@ def _one_of(kinds: tuple, value: Any, path: str) -> Any:
         except UsageError:
             continue
     words = [repr(k.__args__[0]) if typing.get_origin(k) is Literal else _WORDS.get(k, str(k)) for k in kinds]
-    raise UsageError(f"'{path}' must be {' or '.join(words)}; found {_as_toml(value)}")
+    raise UsageError(f"'{path}' must be {' or '.join(words)}; found {as_toml(value)}")
 
 
 def _quantity(mark: Quantity, value: Any, path: str) -> str:
     if value in mark.words:
         return value
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise UsageError(f"'{path}' must be a {mark.dimension} in quotes; found {_as_toml(value)}")
+        raise UsageError(f"'{path}' must be a {mark.dimension} in quotes; found {as_toml(value)}")
     try:
         parse_quantity(value, mark.dimension)
     except HeatbathError as error:
         words = f" or {' or '.join(map(repr, mark.words))}" if mark.words else ""
         raise UsageError(f"'{path}': {error}{words}") from error
     return str(value)
-
-
-# Writing --------------------------------------------------------------------------------------------------------------
-def _write_table(lines: list[str], path: tuple[str, ...], values: Mapping[str, Any]) -> None:
-    plain = {k: v for k, v in values.items() if not isinstance(v, Mapping)}
-    if path and (plain or not values):
-        lines += ["", "[" + ".".join(_key(name) for name in path) + "]"]
-    lines += [f"{_key(name)} = {_as_toml(value)}" for name, value in plain.items()]
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            _write_table(lines, (*path, name), value)
-
-
-def _key(name: str) -> str:
-    return name if name and all(c.isascii() and (c.isalnum() or c in "-_") for c in name) else _as_toml(name)
-
-
-def _as_toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return repr(value)  # inf and nan are spelt the same in TOML
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, str):  # TOML shares JSON's escapes; it also wants DEL escaped
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_as_toml(item) for item in value) + "]"
-    raise UsageError(f"a configuration cannot hold {value!r} of type {type(value).__name__}")
 
 
 def _toml_value(text: str) -> Any:
