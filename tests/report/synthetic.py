@@ -93,15 +93,16 @@ def generator():
             "reweighted": surface(rng, 0.0, 6000),
             "reference": surface(rng, 0.0, 90_000),
         },
-        "stereochemistry": {"frames": 10_000, "inverted_centres": 31, "flipped_peptide_bonds": 2},
+        "stereochemistry": {
+            "frames": 10_000,
+            "inverted_centres": 31,
+            "flipped_peptide_bonds": 2,
+            "weight_inverted": 0.0,
+            "weight_flipped": 0.0001,
+        },
         "literature": {
-            "columns": ["method", "effective draws", "energy W2 (kT)", "source"],
-            "rows": [
-                ["this run", 0.1843, 0.41, "measured"],
-                ["SBG, SNIS", 0.03, 0.873, "a note that reproduces the table"],
-                ["ECNF++", 0.275, 0.914, "a note that reproduces the table"],
-                ["FALCON", 0.067, 0.225, "a note that reproduces the table"],
-            ],
+            "columns": ["method", "efficiency", "energy W2 (kT)", "torus W2 (rad)"],
+            "rows": [["SBG", "0.030 ± 0.012", "0.873 ± 0.338", None], ["FALCON", "0.067", "0.225", "0.402"]],
             "note": "Other data, other force-field settings: not the same measurement.",
         },
     }

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter
 
 from heatbath.report import style
 from heatbath.report.sections import Cell, Fact, Figures, Section, Table
@@ -135,7 +136,8 @@ def cost(table: Mapping[str, Any]) -> Plot:
         axes.minorticks_off()
         axes.set_xlabel("dimension")
         axes.set_ylabel("cost in plain draws")
-        axes.legend(loc="upper left", handlelength=1.5)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), handlelength=1.5, fontsize=8.5)
         caption = "Cost of a weighted draw over that of a plain one."
         rows = [[d, *(column[i] for column in ratios.values())] for i, d in enumerate(dimensions)]
         return style.finish(figure, "flow-perturbation-cost", caption, ["dimension", *ratios], rows)

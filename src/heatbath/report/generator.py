@@ -11,8 +11,10 @@
 - ``training``: ``step``, ``loss``, ``validation_step``, ``validation_loss``, ``validation_ess``;
 - ``energies``: ``edges``, densities ``reference``, ``model``, ``reweighted``, and ``unit``;
 - ``ramachandran``: ``model``, ``reweighted``, ``reference``, each with the fields of a surface;
-- ``stereochemistry``: ``frames``, ``inverted_centres``, ``flipped_peptide_bonds``;
-- ``literature``: ``columns``, ``rows``, ``note``.
+- ``stereochemistry``: ``frames``, ``inverted_centres``, ``flipped_peptide_bonds``, and ``weight_inverted``,
+  ``weight_flipped``, the shares of the weight on draws that have either;
+- ``literature``: ``columns``, ``rows``, ``note``. A row on this run is put before them, where a column is that of a metric
+  or says "efficiency" (the one after the cut, as the literature has it).
 """
 
 from collections.abc import Mapping, Sequence
@@ -137,8 +139,15 @@ def _weights(found: Mapping[str, Any]) -> list[Facts]:
 def _structure(found: Mapping[str, Any]) -> list[Fact]:
     counts = found.get("stereochemistry") or {}
     frames = f"in {number(counts['frames'], 8)} draws of the model" if counts.get("frames") is not None else ""
-    names = {"inverted_centres": "inverted chiral centres", "flipped_peptide_bonds": "flipped peptide bonds"}
-    return [Fact(name, number(counts[key], 8), frames) for key, name in names.items() if counts.get(key) is not None]
+    facts = []
+    for key, share, name in (
+        ("inverted_centres", "weight_inverted", "inverted chiral centres"),
+        ("flipped_peptide_bonds", "weight_flipped", "flipped peptide bonds"),
+    ):
+        if counts.get(key) is not None:
+            weight = f"; {percent(counts[share])} of the weight" if counts.get(share) is not None else ""
+            facts.append(Fact(name, number(counts[key], 8), frames + weight))
+    return facts
 
 
 def _model(found: Mapping[str, Any]) -> list[Facts]:
@@ -156,16 +165,28 @@ def _scalar(key: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, str):
         return value.replace("-", " ") if key == "kind" else value
-    return number(value, 8 if isinstance(value, int) else 4)
+    return number(value) if isinstance(value, float) else f"{value:,}".replace(",", "\u202f")
 
 
 def _literature(found: Mapping[str, Any]) -> list[Table]:
     table = found.get("literature") or {}
     if not table.get("rows"):
         return []
-    rows = [[Cell(_plain(value)) for value in row] for row in table["rows"]]
+    rows = [[Cell(_plain(value)) for value in row] for row in (_own(found, table["columns"]), *table["rows"])]
     columns = [pretty(str(column)) for column in table["columns"]]
     return [Table(columns, rows, "Beside published results", str(table.get("note") or ""))]
+
+
+def _own(found: Mapping[str, Any], columns: Sequence[str]) -> list[str | None]:
+    """The run itself in the columns of the literature: reweighted metrics, and the efficiency after the cut."""
+    metrics = {row["name"]: row.get("reweighted") or {} for row in found.get("metrics") or ()}
+    row: list[str | None] = ["this run"]
+    for column in columns[1:]:
+        measured = next((fields for name, fields in metrics.items() if str(column).startswith(name)), {})
+        text = with_error(measured["value"], measured.get("standard_error")) if measured.get("value") else None
+        share = (found.get("ess") or {}).get("fraction_after_cut")
+        row.append(number(share, 3) if column == "efficiency" and share is not None else text)
+    return row
 
 
 def _plain(value: Any) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from heatbath.report import style
 from heatbath.report.style import Plot
@@ -33,7 +34,10 @@ def ramachandran(surfaces: Mapping[str, Mapping[str, Any]]) -> Plot:
             axes.set_facecolor(style.THEMED["unseen"])
             mesh = axes.pcolormesh(*edges, energy.T, cmap=style.SURFACE_MAP, vmin=0, vmax=highest, rasterized=True)
             dress(axes, surface, edges)
-            axes.set_aspect("equal" if surface["units"] == ["rad", "rad"] else "auto")
+            if surface["units"] == ["rad", "rad"]:
+                axes.set_aspect("equal")
+                axes.set_xticks((-120, 0, 120))
+                axes.set_yticks((-120, 0, 120))
             axes.set_title(_PANELS[name])
             rows += _cells(name, edges, surface["free_energy"])
         row[0].set_ylabel(axis_label(surface["labels"][1], surface["units"][1]))
@@ -58,7 +62,7 @@ def energies(histogram: Mapping[str, Any]) -> Plot:
     shown = {name: values(histogram[name]) for name in _SERIES if histogram.get(name) is not None}
     unit = histogram.get("unit", "kT")
     with style.settings():
-        figure, (axes,) = style.canvas(4.7, 3.0)
+        figure, (axes,) = style.canvas(3.6, 2.8)
         for name, density in shown.items():
             colour, label = style.THEMED[_SERIES[name][0]], _SERIES[name][1]
             if name == "reference":
@@ -70,7 +74,7 @@ def energies(histogram: Mapping[str, Any]) -> Plot:
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(f"potential energy ({unit})")
-        axes.legend(loc="upper right", handlelength=1.3)
+        axes.legend(loc="upper right", handlelength=1.3, fontsize=8)
         rows = list(zip(edges[:-1], edges[1:], *(density.tolist() for density in shown.values()), strict=True))
         caption = "Energies of the draws. Reweighting must turn the model's curve into the reference."
         return style.finish(figure, "generator-energies", caption, ["from", "to", *shown], rows)
@@ -80,13 +84,15 @@ def weights(curve: Mapping[str, Any], cut: float | int | None = None) -> Plot:
     """Share of the total weight that the heaviest draws carry; equal weights lie on the dashed line."""
     draws, share = values(curve["draws"]), values(curve["share"])
     with style.settings():
-        figure, (axes,) = style.canvas(4.7, 3.0)
+        figure, (axes,) = style.canvas(3.6, 2.8)
         axes.grid(axis="y")
         axes.plot(100 * draws, 100 * draws, "--", color=style.THEMED["muted"], linewidth=1.2, label="equal weights")
         axes.plot(100 * draws, 100 * share, color=style.THEMED["blue"], label="this run")
         if cut:
-            label = f"cut of the literature, {100 * cut:g} %"
-            axes.axvline(100 * cut, color=style.THEMED["vermilion"], linewidth=1.2, linestyle=":", label=label)
+            label = f"{100 * cut:g} %, cut in the literature"
+            axes.axvline(
+                100 * cut, ymax=0.66, color=style.THEMED["vermilion"], linewidth=1.2, linestyle=":", label=label
+            )
         axes.set_xscale("log")
         low = float(100 * draws[draws > 0].min(initial=1.0))
         axes.set_xlim(low, 100)
@@ -96,7 +102,7 @@ def weights(curve: Mapping[str, Any], cut: float | int | None = None) -> Plot:
         axes.set_ylim(0, 102)
         axes.set_xlabel("heaviest draws (%)")
         axes.set_ylabel("of the weight (%)")
-        axes.legend(loc="upper left", handlelength=1.5)
+        axes.legend(loc="upper left", handlelength=1.5, fontsize=8)
         caption = "How much of the weight the heaviest draws carry: the lower the curve, the better the model."
         rows = list(zip(draws.tolist(), share.tolist(), strict=True))
         return style.finish(figure, "generator-weights", caption, ["share of draws", "share of weight"], rows)
@@ -109,7 +115,7 @@ def training(curve: Mapping[str, Any]) -> Plot:
     held = {name: values(curve.get(f"validation_{name}") or ()) for name in ("loss", "ess")}
     held = {name: column for name, column in held.items() if column.size == held_step.size and column.size}
     with style.settings():
-        figure, axes = style.canvas(4.7, 3.4 if "ess" in held else 3.0)
+        figure, axes = style.canvas(3.6, 2.8)
         upper = axes[0]
         if "ess" in held:
             upper.remove()
@@ -129,8 +135,10 @@ def training(curve: Mapping[str, Any]) -> Plot:
             )  # fmt: skip
         upper.set_ylim(*_seen(np.concatenate([loss, held.get("loss", loss)])))
         upper.set_ylabel("loss")
-        upper.legend(loc="upper right", handlelength=1.4)
-        (lower if "ess" in held else upper).set_xlabel("training step")
+        upper.legend(loc="upper right", handlelength=1.4, fontsize=8)
+        bottom = lower if "ess" in held else upper
+        bottom.set_xlabel("training step")
+        bottom.xaxis.set_major_locator(MaxNLocator(4))
         parts = {"ess": "effective draws", "loss": "held-out loss"}
         shown = " and ".join(parts[name] for name in ("loss", "ess") if name in held)
         caption = f"Training: loss{', ' + shown if shown else ''}."

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter
 
 from heatbath.report import style
 from heatbath.report.sections import Cell, Fact, Facts, Figures, Section, Table
@@ -153,6 +154,7 @@ def effective(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Pl
         axes.plot(where, share, "o-", color=style.THEMED["green"], markersize=5)
         axes.set_yscale("log")
         axes.set_ylim(min(1.0, 0.5 * min(share, default=1.0)), 110)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         _trained(axes, found)
         axes.set_xlabel(_axis(found))
         axes.set_ylabel("effective draws (%)")
