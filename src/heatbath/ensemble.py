@@ -125,6 +125,7 @@ class Ensemble(eqx.Module):
         values = np.asarray(values, dtype=np.float64)
         weights = self.weights().reshape(np.shape(self.log_weights) + (1,) * (values.ndim - len(self.axes)))
         over = tuple(range(len(self.axes)))
+        values = np.where(weights > 0, values, 0.0)  # a draw of weight zero may have no finite value
         value = np.sum(weights * values, axis=over)
         notes = () if self.bias is None else (self.bias,)
         converged = True

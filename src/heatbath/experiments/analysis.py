@@ -200,22 +200,42 @@ def _weights(ensemble: Ensemble) -> dict:
 
 
 def _stereochemistry(target: Any, ensemble: Ensemble, cold: np.ndarray) -> dict:
-    """Chiral centres and peptide bonds that differ from the molecule that was built, in the draws at the asked temperature."""
+    """Chiral centres and peptide bonds that differ from the molecule that was built, in the draws at the asked temperature.
+
+    Of exchangeable draws only those with a weight count, since the others are no part of the answer; the share of the weight
+    that has a flipped peptide bond is stated beside their number.
+    """
     if not hasattr(target, "stereochemistry_violations") or target.positions is None:
         return {}
     frames = jnp.asarray(ensemble.samples)[..., cold, :, :]
+    weighted = ensemble.axes == ("draw",)
+    if weighted:
+        weights = ensemble.weights()
+        frames, weights = frames[np.flatnonzero(weights)], weights[weights > 0]
     found = target.stereochemistry_violations(frames)
     flips = sum(found.flipped_peptide_bonds.values())
-    with_flips = 0
-    if flips and frames.ndim == 4:
-        cis = ensemble.evaluate(lambda x: jnp.cos(target.peptide_bonds(x)) > 0)[:, cold]
-        own = np.cos(np.asarray(target.peptide_bonds(target.positions))) > 0
-        with_flips = int((cis != own).any(axis=(1, 2)).sum())
-    return {
+    section: dict[str, Any] = {
         "frames": found.frames,
         "inverted_centres": sum(found.inverted_centres.values()),
         "flipped_peptide_bonds": flips,
-        "chains_with_flips": with_flips,
+        "chains_with_flips": 0,
         "by_centre": dict(found.inverted_centres),
         "by_peptide_bond": dict(found.flipped_peptide_bonds),
     }
+    if flips:
+        flipped = _flipped(target, frames)
+        if weighted:
+            section["flipped_weight"] = float(weights[flipped].sum())
+        elif frames.ndim == 4:
+            section["chains_with_flips"] = int(flipped.any(axis=1).sum())
+    return section
+
+
+def _flipped(target: Any, frames: jax.Array) -> np.ndarray:
+    """Whether any peptide bond of each frame (any leading axes) is cis for trans or the reverse."""
+    own = np.cos(np.asarray(target.peptide_bonds(target.positions))) > 0
+    rows = frames.reshape((-1, *frames.shape[-2:]))
+    cis = np.asarray(
+        jax.jit(lambda xs: jax.lax.map(lambda x: jnp.cos(target.peptide_bonds(x)) > 0, xs, batch_size=1024))(rows)
+    )
+    return (cis != own).any(axis=-1).reshape(frames.shape[:-2])

@@ -21,6 +21,8 @@ MINIMUM_BASIN_ESS = 100.0
 MINIMUM_WEIGHT_ESS = 100.0
 #: Tail exponent of the weights above which averages converge too slowly to be useful (Vehtari et al., JMLR 25, 72 (2024)).
 MAXIMUM_PARETO_K = 0.7
+#: How many times more effective a model's own draws may look than draws of the reference; where modes are missing this is large.
+MAXIMUM_COVERAGE_RATIO = 5.0
 #: Smallest acceptance of swaps between neighbouring temperatures; below it the ladder falls into two.
 MINIMUM_SWAP_ACCEPTANCE = 0.05
 #: Round trips between the coldest and hottest rung, all walkers together: each brings an independent configuration down.
@@ -76,11 +78,12 @@ def judge(results: Mapping[str, Any], *, chains: int, visits: Mapping[str, int])
     if chains:
         checks += _chain_checks(results.get("chains", {}), chains)
         checks += _visit_checks(visits, chains)
-    checks += _weight_checks(results.get("weights", {}))
+    checks += _weight_checks(results.get("weights", {}), chains)
+    checks += _coverage_checks((results.get("generator") or {}).get("ess") or {})
     checks += _ladder_checks(results.get("ladder", {}))
     checks += _difference_checks(results.get("free_energy_differences", ()))
     checks += _structure_checks(results.get("stereochemistry", {}), chains)
-    checks += _finite_checks(results)
+    checks += _finite_checks(results, chains)
     failed = [check for check in checks if not check.passed]
     reasons = [check.sentence for check in failed or checks]
     if not checks:
@@ -141,13 +144,17 @@ def _visit_checks(visits: Mapping[str, int], chains: int) -> list[Check]:
     return checks
 
 
-def _weight_checks(weights: Mapping[str, Any]) -> list[Check]:
+def _weight_checks(weights: Mapping[str, Any], chains: int) -> list[Check]:
     checks = []
     if weights.get("ess") is not None:
         ess, size = weights["ess"], weights["size"]
         passed = ess >= MINIMUM_WEIGHT_ESS
         least = f"at least {MINIMUM_WEIGHT_ESS:.0f} are asked"
         sentence = f"The weights are worth {ess:.0f} equal ones out of {size} draws ({least})."
+        if not passed and not chains:
+            sentence += (
+                " So few decide every average that the numbers mean nothing: the proposal is too far from the target."
+            )
         checks.append(Check("effective size of the weights", passed, sentence, ess, MINIMUM_WEIGHT_ESS))
     if weights.get("pareto_k") is not None:
         k = weights["pareto_k"]
@@ -156,6 +163,19 @@ def _weight_checks(weights: Mapping[str, Any]) -> list[Check]:
         sentence = f"The distribution of the weights {tail}: Pareto k is {k:.2f} (limit {MAXIMUM_PARETO_K})."
         checks.append(Check("Pareto k", passed, sentence, k, MAXIMUM_PARETO_K))
     return checks
+
+
+def _coverage_checks(ess: Mapping[str, Any]) -> list[Check]:
+    """Are there modes that the model lacks? Reference draws, not the model's own, can tell."""
+    own, forward = ess.get("fraction"), ess.get("forward_fraction")
+    if not own or forward is None:
+        return []
+    passed = forward * MAXIMUM_COVERAGE_RATIO >= own
+    sentence = (
+        f"Reference draws {'are as likely' if passed else 'are far less likely'} under the model as its own draws suggest: "
+        f"{100 * forward:.2g} % effective from the reference, {100 * own:.2g} % from the model."
+    )
+    return [Check("coverage of the reference", passed, sentence, forward, own / MAXIMUM_COVERAGE_RATIO)]
 
 
 def _ladder_checks(ladder: Mapping[str, Any]) -> list[Check]:
@@ -247,6 +267,12 @@ def _structure_checks(stereochemistry: Mapping[str, Any], chains: int) -> list[C
         )
     ]
     flipped, visited = stereochemistry["flipped_peptide_bonds"], stereochemistry["chains_with_flips"]
+    if (
+        "flipped_weight" in stereochemistry
+    ):  # independent draws cross no barrier: their share of the weight is an estimate
+        share = stereochemistry["flipped_weight"]
+        sentence = f"Draws with a peptide bond cis for trans (or the reverse) carry {100 * share:.2g} % of the weight."
+        return [*checks, Check("peptide bonds", passed=True, sentence=sentence, value=share)]
     # Cis and trans are both real states. When only a few chains crossed, their ratio is an accident of the run; that
     # matters once the crossed ones are a part of the ensemble that other averages notice.
     passed = flipped <= MAXIMUM_UNRESOLVED_SHARE * frames or visited >= math.ceil(
@@ -260,12 +286,15 @@ def _structure_checks(stereochemistry: Mapping[str, Any], chains: int) -> list[C
     return [*checks, Check("peptide bonds", passed, sentence, flipped, MAXIMUM_UNRESOLVED_SHARE * frames)]
 
 
-def _finite_checks(results: Mapping[str, Any]) -> list[Check]:
+def _finite_checks(results: Mapping[str, Any], chains: int) -> list[Check]:
     cost = results.get("cost", {})
     bad, total = cost.get("non_finite"), cost.get("energy_evaluations")
     if bad is None or not total:
         return []
     share = bad / total
+    if not chains:  # an independent draw without a finite energy has weight zero: it costs draws, it biases nothing
+        sentence = f"{bad:.0f} of {total:.0f} energies were not finite (those draws have weight zero)."
+        return [Check("finite energies", passed=True, sentence=sentence, value=share)]
     passed = share <= MAXIMUM_NON_FINITE_SHARE
     sentence = f"{bad:.0f} of {total:.0f} energies were not finite (those moves were rejected)."
     return [Check("finite energies", passed, sentence, share, MAXIMUM_NON_FINITE_SHARE)]
