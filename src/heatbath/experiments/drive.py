@@ -1,4 +1,4 @@
-"""The host loop: drives a sampler chunk by chunk, writes what it produces, and can stop, die and go on.
+"""The host loop: drives a sampler or a training chunk by chunk, writes what it produces, and can stop, die and go on.
 
 A checkpoint is one transaction: first the draws and metrics since the last one are on disk, then the carry is saved
 together with their lengths. Whatever happens between two checkpoints is cut off and computed again by ``resume``; since
@@ -24,7 +24,7 @@ from heatbath.io.checkpoint import Checkpoint
 from heatbath.io.run_directory import RunDirectory
 from heatbath.io.storage import explained
 from heatbath.io.trees import flatten, restore
-from heatbath.process import Chunk
+from heatbath.process import Chunk, Process
 from heatbath.samplers.base import Sampled, Sampler
 
 #: Draws kept in memory between two checkpoints; more are written at once and counted at the next checkpoint.
@@ -78,11 +78,15 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Driven:
-    """How a drive ended: the reason, the last carry, and the number of draws at the asked state, all chains together."""
+    """How a drive ended: the reason, the last carry, and the number of draws at the asked state, all chains together.
+
+    ``where`` says in words how far it came, for runs of which the number of draws says too little.
+    """
 
     reason: Reason
     carry: PyTree
     draws: int
+    where: str = ""
 
 
 class StopRequests:
@@ -115,7 +119,7 @@ class StopRequests:
 
 
 def drive(
-    sampler: Sampler,
+    process: Process,
     key: Any,
     run: RunDirectory,
     *,
@@ -125,22 +129,22 @@ def drive(
     progress: Progress | None = None,
     stop: StopRequests | None = None,
 ) -> Driven:
-    """Run ``sampler`` until it is finished, the deadline has come, or a signal was noted.
+    """Run ``process`` until it is finished, the deadline has come, or a signal was noted.
 
     With ``resume`` it continues from the run's last good checkpoint and raises ``CheckpointError`` when there is none;
-    without, it begins from ``key``. Draws go to the run's ensemble with the sampler's axis names and ``units``. The caller
+    without, it begins from ``key``. Draws go to the run's ensemble with the process's axis names and ``units``. The caller
     holds the run's lock. Raises ``RunDirectoryError`` when the disk refuses; the last checkpoint is good then.
     """
     limits, progress, stop = limits or Limits(), progress or Progress(), stop or StopRequests()
-    ledger = _Ledger(run, sampler.axes, units or {})
-    carry = sampler.begin(key)
+    ledger = _Ledger(run, process.axes, units or {})
+    carry = process.begin(key)
     if resume:
         carry = ledger.load(carry, progress)
     else:
         carry = restore(carry, flatten(carry))  # without weak types, exactly as a resumed run would find it
-        ledger.save(carry, sampler)
+        ledger.save(carry, process)
     forecast, reason = _Forecast(), Reason.FINISHED
-    while not sampler.finished(carry):
+    while not process.finished(carry):
         if stop.requested:
             reason = Reason.SIGNAL
             break
@@ -148,16 +152,16 @@ def drive(
             reason = Reason.TIME
             break
         before = time.monotonic()
-        carry, chunk = sampler.advance(carry)
-        fraction = float(sampler.progress(carry))
+        carry, chunk = process.advance(carry)
+        fraction = float(process.progress(carry))
         seconds = time.monotonic() - before
         ledger.add(chunk, fraction, seconds)
         rate = float(chunk.metrics["evaluations"]) / max(seconds, 1e-9)
         remaining = forecast.remaining(chunk.phase, fraction)
         progress.beat(Beat(chunk.phase, fraction, ledger.draws, ledger.elapsed, remaining, rate, chunk.metrics))
         if ledger.is_due(limits.checkpoint_every):
-            ledger.save(carry, sampler)
-    ledger.save(carry, sampler)
+            ledger.save(carry, process)
+    ledger.save(carry, process)
     return Driven(reason, carry, ledger.draws)
 
 
@@ -232,7 +236,7 @@ class _Ledger:
         """Whether it is time for a checkpoint."""
         return time.monotonic() - self.saved_at > max(every, self.save_cost / CHECKPOINT_SHARE)
 
-    def save(self, carry: PyTree, sampler: Sampler) -> None:
+    def save(self, carry: PyTree, process: Process) -> None:
         """One checkpoint; nothing when nothing has happened since the last."""
         if self.step == self.saved_step:
             return
@@ -247,8 +251,8 @@ class _Ledger:
             "draws": self.draws,
             "elapsed": self.elapsed,
             "evaluations": self.evaluations,
-            "progress": float(sampler.progress(carry)),
-            "finished": bool(sampler.finished(carry)),
+            "progress": float(process.progress(carry)),
+            "finished": bool(process.finished(carry)),
         }
         good = (
             f"The run is good up to checkpoint {self.saved_step:06d}." if self.saved_step >= 0 else "Nothing is lost."

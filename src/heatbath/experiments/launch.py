@@ -20,6 +20,7 @@ from heatbath.experiments import base
 from heatbath.experiments.citations import bibliography
 from heatbath.experiments.config import build, to_dict, to_toml
 from heatbath.experiments.drive import Driven, Limits, Progress, Reason, StopRequests, collected, drive
+from heatbath.experiments.stages import begun, drive_stages, stage_runs
 from heatbath.io import provenance
 from heatbath.io.run_directory import RunDirectory, check_free
 from heatbath.units import parse_quantity
@@ -94,7 +95,8 @@ def proceed(
     argv = provenance.command_line() if argv is None else argv
     with run.driven():
         prepared = module.prepare(config, run.path)
-        on_disk = sum(file.stat().st_size for file in run.ensemble.rglob("*") if file.is_file())
+        places = [run.ensemble, *(folder / "ensemble" for folder in run.stage_folders())]
+        on_disk = sum(file.stat().st_size for place in places for file in place.rglob("*") if file.is_file())
         check_room(run.path, max(0, (module.cost(prepared)["disk_bytes"] or 0) - on_disk))
         limited = dataclasses.replace(prepared.config, run=dataclasses.replace(prepared.config.run, max_time=limit))
         if samples is not None:
@@ -115,7 +117,7 @@ def analyse(run: RunDirectory) -> Ended:
     prepared = module.prepare(config, run.path)
     results = _finish(run, module, prepared, carry=None)
     if results is None:
-        raise RunDirectoryError(f"'{run.path}' holds no draws yet: it is still in its warm-up.")
+        raise RunDirectoryError(_nothing_yet(run))
     record = run.record() or {}
     return Ended(run, exit_code(results, finished=bool(record.get("finished"))), results)
 
@@ -123,11 +125,24 @@ def analyse(run: RunDirectory) -> Ended:
 def draws(run: RunDirectory) -> tuple[Any, Any]:
     """The target of a run and its ensemble at the asked state. Raises ``RunDirectoryError`` when there are no draws yet."""
     config = load(run)
-    prepared = base.experiment(config.experiment).prepare(config, run.path)
-    sampled = collected(prepared.sampler, prepared.key, run)
-    if sampled is None:
-        raise RunDirectoryError(f"'{run.path}' holds no draws yet: it is still in its warm-up.")
-    return prepared.target, sampled.ensemble
+    module = base.experiment(config.experiment)
+    prepared = module.prepare(config, run.path)
+    if not hasattr(module, "stages"):
+        sampled = collected(prepared.sampler, prepared.key, run)
+        ensemble = None if sampled is None else sampled.ensemble
+    elif hasattr(module, "drawn"):
+        ensemble = module.drawn(prepared, begun(stage_runs(module.stages(prepared), run, prepared.key)))
+    else:
+        raise RunDirectoryError(f"'{run.path}' is a run of {config.experiment!r}, which makes no draws.")
+    if ensemble is None:
+        raise RunDirectoryError(_nothing_yet(run))
+    return prepared.target, ensemble
+
+
+def _nothing_yet(run: RunDirectory) -> str:
+    stage = (run.record() or {}).get("stage")
+    where = f"it is still in its stage {stage!r}" if stage else "it is still in its warm-up"
+    return f"'{run.path}' holds no draws yet: {where}."
 
 
 def load(run: RunDirectory) -> Any:
@@ -203,16 +218,12 @@ def _run(
     _add_segment(run, segment)
     try:
         with StopRequests().listening() as stop:
-            driven = drive(
-                prepared.sampler,
-                prepared.key,
-                run,
-                resume=resume,
-                limits=limits,
-                units=prepared.units,
-                progress=progress,
-                stop=stop,
-            )
+            options = {"limits": limits, "progress": progress, "stop": stop}
+            if hasattr(module, "stages"):
+                driven = drive_stages(module.stages(prepared), prepared.key, run, **options)
+            else:
+                units = prepared.units
+                driven = drive(prepared.sampler, prepared.key, run, resume=resume, units=units, **options)
         _end_segment(run, driven.reason.value, driven.draws)
         if driven.reason is Reason.SIGNAL:
             _interrupt(run, driven, stop)
@@ -239,7 +250,7 @@ def _mark_failed(run: RunDirectory, error: Exception, progress: Progress) -> Non
 
 
 def _interrupt(run: RunDirectory, driven: Driven, stop: StopRequests) -> None:
-    sentence = f"stopped by {stop.requested} after {driven.draws} draws"
+    sentence = f"stopped by {stop.requested} {driven.where or f'after {driven.draws} draws'}"
     run.set_status("stopped", sentence)
     raise Interrupted(f"{sentence}; nothing is lost. Continue with: heatbath resume {run.path}")
 
@@ -248,22 +259,27 @@ def _conclude(run: RunDirectory, driven: Driven, results: dict[str, Any] | None)
     finished = driven.reason is Reason.FINISHED
     code = exit_code(results, finished=finished)
     if results is None:
-        words = "stopped by the time limit during warm-up, before the first draw"
+        words = f"stopped by the time limit {driven.where or 'during warm-up, before the first draw'}"
     else:
         words = "converged" if code == CONVERGED else "not converged: " + " ".join(results["verdict"]["reasons"])
-        words = words if finished else f"stopped by the time limit after {driven.draws} draws; {words}"
+        where = driven.where or f"after {driven.draws} draws"
+        words = words if finished else f"stopped by the time limit {where}; {words}"
     run.set_status("done" if finished else "stopped", words)
     return Ended(run, code, results)
 
 
 def _finish(run: RunDirectory, module: Any, prepared: Any, carry: Any) -> dict[str, Any] | None:
-    """results.json and the report from the run's own arrays; None while there are no draws."""
-    sampled = collected(prepared.sampler, prepared.key, run, carry)
-    if sampled is None:
+    """results.json and the report from the run's own arrays; None while there is nothing to tell."""
+    if hasattr(module, "stages"):
+        made = carry or stage_runs(module.stages(prepared), run, prepared.key)
+        results = module.results(prepared, begun(made), run)
+    else:
+        sampled = collected(prepared.sampler, prepared.key, run, carry)
+        results = None if sampled is None else module.results(prepared, sampled, run.structures)
+    if results is None:
         return None
     from heatbath.report import build as build_report
 
-    results = module.results(prepared, sampled, run.structures)
     record = run.record() or {}
     results["run"] = {
         "draws": record.get("draws"),

@@ -6,6 +6,7 @@
     state/000123/                                  checkpoints (``io.checkpoint``)
     ensemble/                                      draws (``io.arrays``)
     metrics.jsonl  results.json  STATUS  CITATIONS.bib  report/  structures/
+    stages.json  stages/1-reference/               of runs made of stages: each has state/, ensemble/, metrics.jsonl
 
 ``STATUS`` is one word and, below it, one sentence. A process that drives the run holds a lock on ``.lock``, so that two
 never do and a run that says "running" without a lock is known to have died.
@@ -197,8 +198,43 @@ class RunDirectory:
 
     # Progress ---------------------------------------------------------------------------------------------------------
     def record(self) -> dict | None:
-        """What the newest checkpoint says about the run, or None when there is none yet."""
-        return checkpoint.latest_record(self.state)
+        """What the newest checkpoint says about the run, or None when there is none yet.
+
+        Of a run made of stages: sums over the stages, ``draws`` of the last one that draws, the ``progress`` of the whole, and
+        the name of the ``stage`` it is in.
+        """
+        if not self.has("stages.json"):
+            return checkpoint.latest_record(self.state)
+        stages = self.read_json("stages.json")
+        records = [checkpoint.latest_record(folder / "state") for folder in self.stage_folders()]
+        begun = [record for record in records if record is not None]
+        if not begun:
+            return None
+        shares = [
+            stage["share"] * (record or {}).get("progress", 0.0) for stage, record in zip(stages, records, strict=True)
+        ]
+        current = next(
+            (
+                stage["name"]
+                for stage, record in zip(stages, records, strict=True)
+                if not (record or {}).get("finished")
+            ),
+            "",
+        )
+        return {
+            **{name: sum(record[name] for record in begun) for name in ("step", "elapsed", "evaluations")},
+            "draws": next((record["draws"] for record in reversed(begun) if record["draws"]), 0),
+            "progress": sum(shares) / sum(stage["share"] for stage in stages),
+            "finished": not current,
+            "stage": current,
+        }
+
+    def stage_folders(self) -> list[Path]:
+        """Folders of the stages that stages.json names, in order, begun or not; empty for a run without stages."""
+        if not self.has("stages.json"):
+            return []
+        names = [stage["name"] for stage in self.read_json("stages.json")]
+        return [self.path / "stages" / f"{number}-{name}" for number, name in enumerate(names, start=1)]
 
 
 def check_free(path: Path, *, overwrite: bool = False) -> None:
