@@ -1,6 +1,9 @@
 """Run directories to report on: results of ``analyse`` on real ensembles, with the files that a run leaves behind."""
 
+import importlib.util
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +43,25 @@ def write_run(path, results, name):
     (path / "resolved.toml").write_text(f'seed = 7\n\n[target]\nname = "{name}"\n')
     (path / "CITATIONS.bib").write_text(CITATION)
     return path
+
+
+@pytest.fixture(scope="session")
+def sections():
+    """Results of runs with generators; tests that change them take a copy."""
+    spec = importlib.util.spec_from_file_location("synthetic", Path(__file__).parent / "synthetic.py")
+    synthetic = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(synthetic)
+    return synthetic.all_sections()
+
+
+@pytest.fixture(scope="session")
+def sections_run(toy_run, sections, tmp_path_factory):
+    """A run with every section."""
+    run = tmp_path_factory.mktemp("sections") / "run"
+    shutil.copytree(toy_run, run, ignore=shutil.ignore_patterns("report"))
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps(results | sections, allow_nan=False))
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -121,6 +121,16 @@ def test_nothing_sticks_out(browser, molecule_run, width):
     assert browser.ask("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
+@pytest.mark.parametrize("width", [1280, 420])
+def test_sections_of_generators_fit_the_window(browser, sections_run, width):
+    """Wide tables and rows of maps scroll in their cards; the page itself never does."""
+    browser.call("POST", f"{browser.session}/window/rect", {"width": width, "height": 1600})
+    browser.open(build(sections_run))
+    assert browser.errors() == []
+    assert browser.ask("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert browser.ask("document.querySelectorAll('figure svg').length") >= 12
+
+
 def test_a_toy_opens_without_error(browser, toy_run):
     """The page without structures carries no viewer and must not miss it."""
     browser.open(build(toy_run))

@@ -57,7 +57,7 @@ def render(record: RunRecord, plots: Mapping[str, Sequence[Plot]], special: Sequ
     return environment.get_template("page.html").render(
         title=title(record),
         subtitle=subtitle(record),
-        verdict=record.results.get("verdict") or {},
+        verdict=verdict(record),
         evidence=evidence(record),
         headline=headline(record, special),
         sections=special,
@@ -127,6 +127,12 @@ def headline(record: RunRecord, special: Sequence[Section] = ()) -> list[Fact]:
         if name in found and len(facts) < 3:
             facts.append(Fact(name, estimate(found[name]), _against_exact(found[name])))
     return facts[:3]
+
+
+def verdict(record: RunRecord) -> dict[str, Any]:
+    """The verdict with every part that the page asks for; empty when the run has none."""
+    found = record.results.get("verdict")
+    return {"reasons": [], "checks": [], "cautions": [], **found} if found else {"checks": [], "cautions": []}
 
 
 def evidence(record: RunRecord) -> list[str]:
