@@ -1,0 +1,79 @@
+"""From a target and named sizes to an untrained model: one builder per kind, and what models need of a target.
+
+``builder(key, target, data, **sizes)``: ``data`` (n, ...) or None; both give the same tree of arrays of the same shapes.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from heatbath.errors import InvalidArgumentError
+from heatbath.samplers.augmented import AugmentedEnergy
+from heatbath.samplers.centre import held_at_centre
+from heatbath.state import LogDensity, ReducedEnergy, ThermoState
+
+
+def transformer_flow(key: Any, target: Any, data: Any = None, **sizes: Any) -> Any:
+    """``models.transformer_flow`` for a molecule; without data its scale is that of the reference structure."""
+    from heatbath.models.transformer_flow import TransformerFlowSize, transformer_flow
+
+    size = TransformerFlowSize(**sizes)
+    return transformer_flow(key, n_atoms=target.n_atoms, data=_data(data, target), size=size)
+
+
+def coupling_flow(key: Any, target: Any, data: Any = None, **sizes: Any) -> Any:
+    """``models.coupling_flow`` on standardised vectors: mean and standard deviation per coordinate of the data."""
+    import jax.numpy as jnp
+
+    from heatbath.models.bijections import Affine, Chain
+    from heatbath.models.coupling import coupling_flow
+    from heatbath.models.flow import Flow
+
+    shape = tuple(target.space.event_shape)
+    if len(shape) != 1:
+        raise InvalidArgumentError(f"a coupling flow draws vectors; this target's configurations have shape {shape}")
+    flow = coupling_flow(key, shape[0], **sizes)
+    values = np.stack([np.zeros(shape), np.zeros(shape)]) if data is None else np.asarray(data, np.float64)
+    shift = values.mean(axis=0)
+    scale = np.ones(shape) if data is None else np.maximum(values.std(axis=0), 1e-6)
+    standard = Affine(jnp.asarray(shift, dtype=float), jnp.asarray(scale, dtype=float))
+    return Flow(flow.base, Chain((flow.bijection, standard)))
+
+
+def _data(data: Any, target: Any) -> Any:
+    """Positions that standardise a model: the data, else the reference structure where there is one."""
+    return data if data is not None else target.positions
+
+
+# What a model needs of a target ---------------------------------------------------------------------------------------
+def centre_scale(model: Any) -> float | None:
+    """sigma (nm) of the centre that a molecular model places; None for other models."""
+    value = getattr(model, "centre_scale", None)
+    return None if value is None else float(value)
+
+
+def extended_state(model: Any, state: ThermoState) -> ThermoState:
+    """``state`` with the harmonic term that holds the centre as the model places it, so that weights are proper."""
+    sigma = centre_scale(model)
+    return state if sigma is None else held_at_centre(state, sigma)
+
+
+def extended_energy(model: Any, target: Any, state: ThermoState) -> LogDensity:
+    """The u whose weights log w = -u - log q are proper for the model's own draws: with its centre and its momenta."""
+    u = ReducedEnergy(target, extended_state(model, state))
+    momenta = getattr(model, "momenta", None)
+    return u if momenta is None else AugmentedEnergy(u, momenta)
+
+
+def augmentation(model: Any) -> Any:
+    """``augment(key, x)`` that training data need for this model (a rotation, momenta); None where they need none."""
+    if hasattr(model, "augmentation"):
+        return model.augmentation
+    return model.augment if getattr(model, "auxiliaries", 0) else None
+
+
+def described(model: Any) -> dict[str, Any]:
+    """Facts of a model for its card and for reports."""
+    from heatbath.training.trainable import parameter_count
+
+    return {"parameters": parameter_count(model)}
