@@ -1,6 +1,7 @@
 """The bibliography names what was used, and only that."""
 
 import re
+from types import SimpleNamespace
 
 from heatbath.experiments.citations import ENTRIES, bibliography, keys
 from heatbath.experiments.sample import SampleConfig, SamplerConfig, TargetConfig
@@ -19,6 +20,18 @@ def test_what_is_cited_depends_on_what_was_used():
     assert keys(config(method="gibbs"), ("gibbs",)) == ["heatbath", "jax", "equinox", "gibbs", "rhat", "psis"]
     assert "amber14" in keys(config("amber14-vacuum"))
     assert "obc" not in keys(config("amber14-vacuum"))
+
+
+def test_generators_cite_their_method_and_kind():
+    """The authors of a method that made the draws, or trained the model, must be in its bibliography; others must not."""
+    drawn = keys(config(method="flow-smc"), ("internal-coordinate-flow", "mala"))
+    assert {"boltzmann generators", "sequential monte carlo", "mala", "spline flows", "circular flows"} <= set(drawn)
+    assert not {"optax", "flow perturbation", "transformer flows", "replica exchange"} & set(drawn)
+    assert len(set(drawn)) == len(drawn)
+
+    trained = SimpleNamespace(experiment="train", model=SimpleNamespace(kind="transformer-flow"))
+    assert keys(trained)[3:6] == ["boltzmann generators", "optax", "transformer flows"]
+    assert "flow perturbation in steps" in keys(SimpleNamespace(experiment="flow-perturbation"))
 
 
 def test_entries_are_bibtex():

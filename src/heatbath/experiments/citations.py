@@ -130,6 +130,103 @@ ENTRIES = {
   journal = {Journal of Machine Learning Research},
   volume = {25}, number = {72}, pages = {1--58}, year = {2024}
 }""",
+    "boltzmann generators": """@article{boltzmann_generators,
+  author = {No{\\'e}, Frank and Olsson, Simon and K{\\"o}hler, Jonas and Wu, Hao},
+  title = {{Boltzmann} generators: Sampling equilibrium states of many-body systems with deep learning},
+  journal = {Science},
+  volume = {365}, number = {6457}, pages = {eaaw1147}, year = {2019},
+  doi = {10.1126/science.aaw1147}
+}""",
+    "sequential boltzmann generators": """@inproceedings{sequential_boltzmann_generators,
+  author = {Tan, Charlie B. and Bose, Avishek Joey and Lin, Chen and Klein, Leon and Bronstein, Michael M. and Tong, Alexander},
+  title = {Scalable Equilibrium Sampling with Sequential {Boltzmann} Generators},
+  booktitle = {Proceedings of the 42nd International Conference on Machine Learning},
+  year = {2025},
+  eprint = {2502.18462}, archiveprefix = {arXiv}
+}""",
+    "transformer flows": """@inproceedings{transformer_flows,
+  author = {Zhai, Shuangfei and Zhang, Ruixiang and Nakkiran, Preetum and Berthelot, David and Gu, Jiatao and Zheng, Huangjie
+            and Chen, Tianrong and Bautista, Miguel {\\'A}ngel and Jaitly, Navdeep and Susskind, Joshua M.},
+  title = {Normalizing Flows are Capable Generative Models},
+  booktitle = {Proceedings of the 42nd International Conference on Machine Learning},
+  volume = {267}, pages = {74348--74369}, year = {2025}
+}""",
+    "binned autoregressive": """@inproceedings{autoregressive_boltzmann_generators,
+  author = {Rehman, Danyal and Tan, Charlie B. and Bengio, Yoshua and Bose, Avishek Joey and Tong, Alexander},
+  title = {Autoregressive {Boltzmann} Generators},
+  booktitle = {International Conference on Machine Learning},
+  year = {2026},
+  eprint = {2606.27361}, archiveprefix = {arXiv}
+}""",
+    "flow perturbation": """@article{flow_perturbation,
+  author = {Peng, Xin and Gao, Ang},
+  title = {Flow Perturbation to Accelerate Unbiased Sampling of {Boltzmann} distribution},
+  year = {2024},
+  eprint = {2407.10666}, archiveprefix = {arXiv},
+  note = {Nature Communications, doi:10.1038/s41467-025-62039-8}
+}""",
+    "flow perturbation in steps": """@article{flow_perturbation_steps,
+  author = {Peng, Xin and Gao, Ang},
+  title = {{Flow Perturbation++}: Multi-Step Unbiased {Jacobian} Estimation for High-Dimensional {Boltzmann} Sampling},
+  year = {2026},
+  eprint = {2601.21177}, archiveprefix = {arXiv}
+}""",
+    "steerable flows": """@article{temperature_steerable_flows,
+  author = {Dibak, Manuel and Klein, Leon and Kr{\\"a}mer, Andreas and No{\\'e}, Frank},
+  title = {Temperature steerable flows and {Boltzmann} generators},
+  journal = {Physical Review Research},
+  volume = {4}, pages = {L042005}, year = {2022},
+  eprint = {2108.01590}, archiveprefix = {arXiv}
+}""",
+    "real nvp": """@inproceedings{real_nvp,
+  author = {Dinh, Laurent and Sohl-Dickstein, Jascha and Bengio, Samy},
+  title = {Density estimation using {Real NVP}},
+  booktitle = {International Conference on Learning Representations},
+  year = {2017},
+  eprint = {1605.08803}, archiveprefix = {arXiv}
+}""",
+    "spline flows": """@inproceedings{neural_spline_flows,
+  author = {Durkan, Conor and Bekasov, Artur and Murray, Iain and Papamakarios, George},
+  title = {Neural Spline Flows},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {32}, year = {2019},
+  eprint = {1906.04032}, archiveprefix = {arXiv}
+}""",
+    "circular flows": """@inproceedings{flows_on_tori,
+  author = {Rezende, Danilo Jimenez and Papamakarios, George and Racani{\\`e}re, S{\\'e}bastien and Albergo, Michael S.
+            and Kanwar, Gurtej and Shanahan, Phiala E. and Cranmer, Kyle},
+  title = {Normalizing Flows on Tori and Spheres},
+  booktitle = {Proceedings of the 37th International Conference on Machine Learning},
+  year = {2020},
+  eprint = {2002.02428}, archiveprefix = {arXiv}
+}""",
+    "flow matching": """@inproceedings{flow_matching,
+  author = {Lipman, Yaron and Chen, Ricky T. Q. and Ben-Hamu, Heli and Nickel, Maximilian and Le, Matthew},
+  title = {Flow Matching for Generative Modeling},
+  booktitle = {International Conference on Learning Representations},
+  year = {2023},
+  eprint = {2210.02747}, archiveprefix = {arXiv}
+}""",
+    "annealed importance sampling": """@article{annealed_importance_sampling,
+  author = {Neal, Radford M.},
+  title = {Annealed importance sampling},
+  journal = {Statistics and Computing},
+  volume = {11}, pages = {125--139}, year = {2001},
+  doi = {10.1023/A:1008923215028}
+}""",
+    "sequential monte carlo": """@article{sequential_monte_carlo,
+  author = {Del Moral, Pierre and Doucet, Arnaud and Jasra, Ajay},
+  title = {Sequential {Monte Carlo} samplers},
+  journal = {Journal of the Royal Statistical Society: Series B},
+  volume = {68}, number = {3}, pages = {411--436}, year = {2006},
+  doi = {10.1111/j.1467-9868.2006.00553.x}
+}""",
+    "optax": """@software{deepmind_jax,
+  author = {{DeepMind} and others},
+  title = {The {DeepMind JAX} Ecosystem},
+  url = {http://github.com/google-deepmind},
+  year = {2020}
+}""",
 }
 
 _METHODS = {
@@ -140,24 +237,49 @@ _METHODS = {
     "random-walk": ("metropolis",),
     "gibbs": ("gibbs",),
     "pivot": ("pivot",),
+    "flow": ("boltzmann generators",),
+    "flow-smc": ("boltzmann generators", "sequential boltzmann generators", "sequential monte carlo", "mala"),
+    "smc": ("annealed importance sampling", "sequential monte carlo"),
+    "internal-coordinate-flow": ("boltzmann generators", "spline flows", "circular flows"),
+    "coupling-flow": ("real nvp", "spline flows"),
+    "transformer-flow": ("transformer flows", "sequential boltzmann generators"),
+    "binned-autoregressive": ("binned autoregressive",),
+    "continuous-flow": ("flow matching",),
+    "steerable-flow": ("steerable flows", "real nvp"),
+    "sequential-boltzmann-generator": (
+        "boltzmann generators",
+        "sequential boltzmann generators",
+        "sequential monte carlo",
+    ),
+    "flow-perturbation": (
+        "boltzmann generators",
+        "flow perturbation",
+        "flow perturbation in steps",
+        "flow matching",
+        "optax",
+    ),
+    "temperature-steerable-flow": ("boltzmann generators", "steerable flows", "replica exchange", "optax"),
 }
 
 
 def keys(config: Any, kernels: tuple[str, ...] = ()) -> list[str]:
-    """Names of what a resolved configuration of ``sample`` uses, in the order of the bibliography.
+    """Names of what a resolved configuration uses, in the order of the bibliography.
 
-    ``kernels`` are the moves that were made ("hmc", "pivot", "gibbs", ...), where known.
+    ``kernels`` names, where known, what else took part: moves ("hmc", "pivot", "gibbs") and kinds of models ("transformer-flow").
+    The experiment and the kind of model that a configuration names are cited too; what it lacks is not.
     """
     used = ["heatbath", "jax", "equinox"]
-    forcefield = config.target.forcefield
+    forcefield = getattr(getattr(config, "target", None), "forcefield", "auto")
     if forcefield != "auto":
         used.append("openmm")
         used += ["amber99sb"] if "99sb" in forcefield else []
         used += ["ildn"] if "ildn" in forcefield else []
         used += ["amber14"] if "amber14" in forcefield else []
         used += ["obc"] if "obc" in forcefield else []
-    used += _METHODS.get(config.sampler.method, ())
-    used += [name for kernel in kernels for name in _METHODS.get(kernel, ()) if name not in used]
+    method = getattr(getattr(config, "sampler", None), "method", "")
+    kind = getattr(getattr(config, "model", None), "kind", "")
+    for name in (getattr(config, "experiment", ""), kind, method, *kernels):
+        used += [entry for entry in _METHODS.get(name, ()) if entry not in used]
     return [*used, "rhat", "psis"]
 
 
