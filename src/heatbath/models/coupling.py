@@ -104,7 +104,10 @@ class Coupling(Bijection):
         if self.kinds == "line":
             parts.append(kept)
         else:
-            circular, angle = self.kept_periods.circular, kept * (2 * math.pi / self.kept_periods.safe).astype(kept.dtype)
+            circular, angle = (
+                self.kept_periods.circular,
+                kept * (2 * math.pi / self.kept_periods.safe).astype(kept.dtype),
+            )
             parts += [jnp.where(circular, jnp.cos(angle), 0), jnp.where(circular, jnp.sin(angle), 0)]
             if self.kinds == "mixed":
                 parts.append(jnp.where(circular, 0, kept))
@@ -190,7 +193,7 @@ def coupling_stack(
     bins: int = 8,
     context: int = 0,
     gain: float = 0.0,
-) -> tuple[Stacked, Turned]:
+) -> tuple[Stacked, "Turned"]:
     """``layers`` couplings over the coordinates with these periods (0: on the line), and the turn that restores their order.
 
     x = turned.inverse... is arranged so that ``Chain((turned, stacked))`` maps z to x with both in the order of ``periods``.
@@ -209,7 +212,15 @@ def coupling_stack(
 
     def make(key, order):
         layer = Coupling.create(
-            key, order[changed:], order[:changed], bins=bins, kinds=kinds, width=width, depth=depth, context=context, gain=gain
+            key,
+            order[changed:],
+            order[:changed],
+            bins=bins,
+            kinds=kinds,
+            width=width,
+            depth=depth,
+            context=context,
+            gain=gain,
         )
         return Conditioned(layer) if context else layer
 

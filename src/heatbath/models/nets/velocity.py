@@ -1,0 +1,110 @@
+"""Velocity nets v(x, t): the contract, a residual perceptron for vectors, and gated linear experts.
+
+Nets compute in the type of their weights (float32 unless said otherwise) and return the shape of x.
+"""
+
+import abc
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, Scalar
+
+from heatbath.models.nets.residual import Dense, ResidualNetwork
+
+
+class Velocity(eqx.Module):
+    """A field ``velocity(x, t)`` for one configuration x and a time t in [0, 1]; the output has the shape of x."""
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "*shape"], t: Scalar) -> Float[Array, "*shape"]: ...
+
+
+def time_features(t: Scalar, count: int) -> Float[Array, " count"]:
+    """cos(pi j t) for j = 0 ... count/2 - 1 and sin(pi (j + 1/2) t): smooth functions on [0, 1] that need no period."""
+    j = jnp.arange(count // 2, dtype=t.dtype)
+    return jnp.concatenate([jnp.cos(math.pi * j * t), jnp.sin(math.pi * (j + 0.5) * t)])
+
+
+class ResidualVelocity(Velocity):
+    """v(x, t) = a(t) * x + network(x, time features): a residual perceptron with a linear skip that depends on time.
+
+    The skip a(t), one number per coordinate and linear in the time features, carries the part that any flow from a normal
+    law has. Both begin at zero.
+    """
+
+    network: ResidualNetwork
+    skip: Dense
+    features: int = eqx.field(static=True)
+
+    @staticmethod
+    def create(
+        key: Key[Array, ""], dimension: int, *, width: int, depth: int, features: int = 32, dtype=jnp.float32
+    ) -> "ResidualVelocity":
+        """``depth`` residual layers of ``width``; raises ``InvalidArgumentError`` for sizes that are not positive."""
+        key_network, key_skip = jax.random.split(key)
+        network = ResidualNetwork.create(
+            key_network, dimension + features, dimension, width=width, depth=depth, dtype=dtype
+        )
+        return ResidualVelocity(network, Dense.create(key_skip, features, dimension, gain=0.0, dtype=dtype), features)
+
+    def __call__(self, x: Float[Array, "*shape"], t: Scalar) -> Float[Array, "*shape"]:
+        flat = x.reshape(-1).astype(self.skip.weight.dtype)
+        phi = time_features(jnp.asarray(t, flat.dtype), self.features)
+        return (self.skip(phi) * flat + self.network(jnp.concatenate([flat, phi]))).reshape(x.shape)
+
+
+class GatedLinearVelocity(Velocity):
+    """v(x, t) = sum_e p_e(x, t) [ U_e diag(a_e(t)) U_e^T x + b_e(t) ], p = softmax of a small network of x and t.
+
+    Experts that are linear in x with a symmetric matrix, whose eigenvalues follow time; the gate decides between them. One
+    hidden layer whose units are switched by the gate, in other words, and the exact form of the field of a mixture of
+    normals once there are as many experts as modes. a_e(t), b_e(t) are small networks of t.
+    """
+
+    vectors: Float[Array, "d hidden"]
+    rates: ResidualNetwork
+    shifts: ResidualNetwork
+    gate: ResidualNetwork
+    skip: Dense
+    experts: int = eqx.field(static=True)
+    features: int = eqx.field(static=True)
+
+    @staticmethod
+    def create(
+        key: Key[Array, ""],
+        dimension: int,
+        *,
+        experts: int = 2,
+        rank: int | None = None,
+        gate_width: int = 64,
+        features: int = 32,
+        dtype=jnp.float32,
+    ) -> "GatedLinearVelocity":
+        """``experts`` matrices of ``rank`` (all of the dimension unless given); eigenvalues and shifts begin at zero."""
+        rank = dimension if rank is None else rank
+        k_vectors, k_rates, k_shifts, k_gate, k_skip = jax.random.split(key, 5)
+        vectors = jax.random.normal(k_vectors, (dimension, experts * rank), dtype) / math.sqrt(dimension)
+
+        def network(key, inputs, outputs, gain):
+            return ResidualNetwork.create(key, inputs, outputs, width=gate_width, depth=1, gain=gain, dtype=dtype)
+
+        return GatedLinearVelocity(
+            vectors,
+            network(k_rates, features, experts * rank, 0.0),
+            network(k_shifts, features, experts * dimension, 0.0),
+            network(k_gate, dimension + features, experts, 1.0),
+            Dense.create(k_skip, features, dimension, gain=0.0, dtype=dtype),
+            experts,
+            features,
+        )
+
+    def __call__(self, x: Float[Array, "*shape"], t: Scalar) -> Float[Array, "*shape"]:
+        flat = x.reshape(-1).astype(self.vectors.dtype)
+        phi = time_features(jnp.asarray(t, flat.dtype), self.features)
+        gate = jax.nn.softmax(self.gate(jnp.concatenate([flat, phi])))
+        scales = self.rates(phi).reshape(self.experts, -1) * gate[:, None]
+        hidden = scales.reshape(-1) * (flat @ self.vectors)
+        shift = gate @ self.shifts(phi).reshape(self.experts, -1)
+        return (self.vectors @ hidden + shift + self.skip(phi) * flat).reshape(x.shape)
