@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Scalar
 
-from heatbath.errors import TemperatureError
+from heatbath.errors import InvalidArgumentError, TemperatureError
 from heatbath.units import beta_from_temperature, temperature_from_beta
 
 
@@ -66,6 +66,20 @@ class LogDensity(eqx.Module):
     @abc.abstractmethod
     def beta(self) -> Array | float:
         """Inverse temperature that turns masses into reduced masses."""
+
+    # Parts: what a sibling density (the same path at another level) can be put together from without evaluating again ---
+    def value_and_parts(self, x: PyTree) -> tuple[Scalar, PyTree]:
+        """u(x) and its parts; None where there are none."""
+        return self(x), None
+
+    def gradient_and_parts(self, x: PyTree) -> tuple[Scalar, PyTree, PyTree]:
+        """u(x), grad u(x) and the parts of both; None where there are none."""
+        value, gradient = jax.value_and_grad(self)(x)
+        return value, gradient, None
+
+    def from_parts(self, parts: PyTree) -> tuple[Scalar, PyTree]:
+        """u and grad u (None where the parts hold no gradients) from the parts that a sibling found at the same x."""
+        raise InvalidArgumentError(f"{type(self).__name__} is not put together from parts; evaluate it again")
 
 
 class ReducedEnergy(LogDensity):

@@ -2,16 +2,19 @@
 
 from heatbath.kernels.base import Kernel, KernelInfo
 from heatbath.kernels.combinators import Compose, MixtureKernel, Repeat
+from heatbath.kernels.flow_proposal import FlowProposal
 from heatbath.kernels.gibbs import Gibbs
 from heatbath.kernels.hmc import HMC, MALA
 from heatbath.kernels.langevin import Langevin
 from heatbath.kernels.metropolis import RandomWalk
 from heatbath.kernels.pivot import Pivot
+from heatbath.kernels.unadjusted_langevin import UnadjustedLangevin
 
 __all__ = [
     "HMC",
     "MALA",
     "Compose",
+    "FlowProposal",
     "Gibbs",
     "Kernel",
     "KernelInfo",
@@ -20,4 +23,5 @@ __all__ = [
     "Pivot",
     "RandomWalk",
     "Repeat",
+    "UnadjustedLangevin",
 ]

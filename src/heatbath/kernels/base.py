@@ -17,12 +17,14 @@ class KernelInfo(NamedTuple):
     accepted:     whether it was.
     finite:       False when the proposed energy was not finite (such a move is rejected and counted).
     evaluations:  energy (and gradient) evaluations used; ``init`` uses one more.
+    log_weight:   log of the weight that the move has to carry to be proper; 0 for exact kernels (see ``Kernel.proper``).
     """
 
     acceptance: Scalar
     accepted: Scalar
     finite: Scalar
     evaluations: Scalar
+    log_weight: Scalar | float = 0.0
 
 
 class Kernel(eqx.Module):
@@ -43,6 +45,15 @@ class Kernel(eqx.Module):
     def exact(self) -> bool:
         """Whether exp(-u) is exactly invariant."""
         return True
+
+    @property
+    def proper(self) -> bool:
+        """Whether moves that carry ``info.log_weight`` are properly weighted for exp(-u).
+
+        For x from exp(-u), E[exp(log_weight) f(x')] is then proportional to the integral of exp(-u) f, which is all that path
+        samplers (annealing, SMC) need. Exact kernels are proper with log_weight 0.
+        """
+        return self.exact
 
     @property
     def bias(self) -> str | None:
@@ -66,6 +77,10 @@ class Kernel(eqx.Module):
     @abc.abstractmethod
     def init(self, key: Key[Array, ""], x: PyTree, u: LogDensity) -> PyTree:
         """The state of a chain at ``x``."""
+
+    def restart(self, key: Key[Array, ""], state: PyTree, u: LogDensity) -> PyTree:
+        """The state at the same position under another ``u``; cheaper than ``init`` where the state holds the parts of u."""
+        return self.init(key, state.position, u)
 
     @abc.abstractmethod
     def step(self, key: Key[Array, ""], state: PyTree, u: LogDensity) -> tuple[PyTree, KernelInfo]:

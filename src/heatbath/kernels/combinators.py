@@ -35,6 +35,10 @@ class Repeat(Kernel):
         return self.kernel.bias
 
     @property
+    def proper(self) -> bool:
+        return self.kernel.proper
+
+    @property
     def step_size(self) -> Array | float | None:
         return self.kernel.step_size
 
@@ -52,13 +56,20 @@ class Repeat(Kernel):
     def init(self, key: Key[Array, ""], x: PyTree, u: LogDensity) -> PyTree:
         return self.kernel.init(key, x, u)
 
+    def restart(self, key: Key[Array, ""], state: PyTree, u: LogDensity) -> PyTree:
+        return self.kernel.restart(key, state, u)
+
     def step(self, key: Key[Array, ""], state: PyTree, u: LogDensity) -> tuple[PyTree, KernelInfo]:
         def once(state, key):
             return self.kernel.step(key, state, u)
 
         state, infos = jax.lax.scan(once, state, jax.random.split(key, self.count))
         return state, KernelInfo(
-            infos.acceptance.mean(), infos.accepted.any(), infos.finite.all(), infos.evaluations.sum(dtype=jnp.int32)
+            infos.acceptance.mean(),
+            infos.accepted.any(),
+            infos.finite.all(),
+            infos.evaluations.sum(dtype=jnp.int32),
+            infos.log_weight.sum(),
         )
 
 
@@ -70,6 +81,10 @@ class Several(Kernel):
     @property
     def exact(self) -> bool:
         return all(kernel.exact for kernel in self.kernels)
+
+    @property
+    def proper(self) -> bool:
+        return all(kernel.proper for kernel in self.kernels)
 
     @property
     def bias(self) -> str | None:
@@ -126,6 +141,7 @@ class Compose(Several):
             totals.accepted.any(),
             totals.finite.all(),
             totals.evaluations.sum(dtype=jnp.int32),
+            totals.log_weight.sum(),
         )
 
 
@@ -157,4 +173,6 @@ class MixtureKernel(Several):
 def _init_and_step(kernel: Kernel, key, state: PointState, u: LogDensity) -> tuple[PointState, KernelInfo]:
     key_init, key_step = jax.random.split(key)
     inner, info = kernel.step(key_step, kernel.init(key_init, state.position, u), u)
-    return PointState(inner.position, inner.reduced_energy), info._replace(evaluations=info.evaluations + 1)
+    log_weight = jnp.asarray(info.log_weight, jnp.result_type(float))
+    info = info._replace(evaluations=info.evaluations + 1, log_weight=log_weight)
+    return PointState(inner.position, inner.reduced_energy), info

@@ -29,17 +29,30 @@ from heatbath.state import LogDensity
 
 
 class GradientState(NamedTuple):
-    """A configuration with u and grad u of it."""
+    """A configuration with u and grad u of it, and the parts of both if u has any."""
 
     position: PyTree
     reduced_energy: Scalar
     gradient: PyTree
+    parts: PyTree = None
 
 
 def evaluate(x: PyTree, u: LogDensity) -> GradientState:
     """The state at ``x``: one evaluation of energy and gradient together."""
-    energy, gradient = jax.value_and_grad(u)(x)
-    return GradientState(x, energy, gradient)
+    return GradientState(x, *u.gradient_and_parts(x))
+
+
+def state_under(state: GradientState, u: LogDensity) -> GradientState:
+    """The state under another ``u``, from its parts where it has them, else by one evaluation."""
+    if state.parts is None:
+        return evaluate(state.position, u)
+    energy, gradient = u.from_parts(state.parts)
+    return state._replace(reduced_energy=energy, gradient=gradient)
+
+
+def usable(state: GradientState) -> Scalar:
+    """Whether position, u and its gradient are finite. The parts may be infinite where u does not hear them."""
+    return all_finite(state._replace(parts=None))
 
 
 class HMC(Kernel):
@@ -84,6 +97,9 @@ class HMC(Kernel):
         require_floating(x, "HMC")
         return evaluate(x, u)
 
+    def restart(self, key: Key[Array, ""], state: GradientState, u: LogDensity) -> GradientState:
+        return state_under(state, u)
+
     def step(self, key: Key[Array, ""], state: GradientState, u: LogDensity) -> tuple[GradientState, KernelInfo]:
         key_velocity, key_jitter, key_count, key_accept = jax.random.split(key, 4)
         dtype = scalar_dtype(state.position)
@@ -98,7 +114,7 @@ class HMC(Kernel):
         kinetic = 0.5 * weighted_square(velocity, masses)
         end_kinetic = 0.5 * weighted_square(end_velocity, masses)
         log_ratio = state.reduced_energy - proposed.reduced_energy + (kinetic - end_kinetic).astype(dtype)
-        finite = all_finite(proposed, end_kinetic)
+        finite = usable(proposed) & all_finite(end_kinetic)
         accepted, probability = decide(key_accept, log_ratio.astype(dtype), finite, state.reduced_energy)
         new = choose(accepted, proposed, state)
         return new, KernelInfo(probability, accepted, finite, jnp.asarray(count, jnp.int32))
@@ -142,24 +158,38 @@ class MALA(Kernel):
         require_floating(x, "MALA")
         return evaluate(x, u)
 
+    def restart(self, key: Key[Array, ""], state: GradientState, u: LogDensity) -> GradientState:
+        return state_under(state, u)
+
     def step(self, key: Key[Array, ""], state: GradientState, u: LogDensity) -> tuple[GradientState, KernelInfo]:
         key_noise, key_accept = jax.random.split(key)
-        dtype = scalar_dtype(state.position)
-        width = jnp.asarray(self.step_size, dtype)
-        masses = reduced_masses(self.masses, u.beta, state.position)
-
-        def mean(at: GradientState) -> PyTree:
-            return add_scaled(at.position, -0.5 * width**2, divide(at.gradient, masses))
-
-        def log_density(to: PyTree, at: GradientState) -> Scalar:
-            difference = jax.tree.map(lambda a, b: a - b, to, mean(at))
-            return -0.5 * weighted_square(difference, masses) / width**2
-
-        noise = thermal_velocities(key_noise, state.position, masses)
-        proposed = evaluate(add_scaled(mean(state), width, noise), u)
-        back, forth = log_density(state.position, proposed), log_density(proposed.position, state)
-        log_ratio = (state.reduced_energy - proposed.reduced_energy + (back - forth)).astype(dtype)
-        finite = all_finite(proposed)
+        proposed, log_ratio = langevin_move(key_noise, state, self.step_size, self.masses, u)
+        finite = usable(proposed)
+        log_ratio = log_ratio.astype(scalar_dtype(state.position))
         accepted, probability = decide(key_accept, log_ratio, finite, state.reduced_energy)
         new = choose(accepted, proposed, state)
         return new, KernelInfo(probability, accepted, finite, jnp.asarray(1, jnp.int32))
+
+
+def langevin_move(
+    key: Key[Array, ""], state: GradientState, step_size: Array | float, masses: PyTree, u: LogDensity
+) -> tuple[GradientState, Scalar]:
+    """x' ~ q(x'|x) = N(x - (e^2/2) grad u/(beta M), e^2/(beta M)), and log[exp(u(x) - u(x')) q(x|x')/q(x'|x)].
+
+    The Metropolis ratio of MALA, and the path weight of the same move without Metropolis.
+    """
+    dtype = scalar_dtype(state.position)
+    width = jnp.asarray(step_size, dtype)
+    masses = reduced_masses(masses, u.beta, state.position)
+
+    def mean(at: GradientState) -> PyTree:
+        return add_scaled(at.position, -0.5 * width**2, divide(at.gradient, masses))
+
+    def log_density(to: PyTree, at: GradientState) -> Scalar:
+        difference = jax.tree.map(lambda a, b: a - b, to, mean(at))
+        return -0.5 * weighted_square(difference, masses) / width**2
+
+    noise = thermal_velocities(key, state.position, masses)
+    proposed = evaluate(add_scaled(mean(state), width, noise), u)
+    back, forth = log_density(state.position, proposed), log_density(proposed.position, state)
+    return proposed, state.reduced_energy - proposed.reduced_energy + (back - forth)

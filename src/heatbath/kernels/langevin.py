@@ -60,7 +60,8 @@ class Langevin(Kernel):
     def init(self, key: Key[Array, ""], x: PyTree, u: LogDensity) -> PhaseState:
         require_floating(x, "Langevin")
         velocity = thermal_velocities(key, x, reduced_masses(self.masses, u.beta, x))
-        return PhaseState(*evaluate(x, u), velocity)
+        here = evaluate(x, u)
+        return PhaseState(here.position, here.reduced_energy, here.gradient, velocity)
 
     def step(self, key: Key[Array, ""], state: PhaseState, u: LogDensity) -> tuple[PhaseState, KernelInfo]:
         dtype = scalar_dtype(state.position)
@@ -73,7 +74,7 @@ class Langevin(Kernel):
         velocity = jax.tree.map(lambda v, eta: keep * v + jnp.sqrt(1 - keep**2) * eta, velocity, noise)
         point = evaluate(add_scaled(middle, 0.5 * time_step, velocity), u)
         velocity = add_scaled(velocity, -0.5 * time_step, divide(point.gradient, masses))
-        proposed = PhaseState(*point, velocity)
+        proposed = PhaseState(point.position, point.reduced_energy, point.gradient, velocity)
         finite = all_finite(proposed)
         reversed_state = state._replace(velocity=jax.tree.map(jnp.negative, state.velocity))
         new = choose(finite, proposed, reversed_state)

@@ -13,10 +13,23 @@ from heatbath.state import LogDensity
 
 
 class PointState(NamedTuple):
-    """A configuration and u of it: all that a kernel without gradients carries."""
+    """A configuration and u of it, with the parts of u if it has any: all that a kernel without gradients carries."""
 
     position: PyTree
     reduced_energy: Scalar
+    parts: PyTree = None
+
+
+def point(x: PyTree, u: LogDensity) -> PointState:
+    """The state at ``x``: one evaluation of u."""
+    return PointState(x, *u.value_and_parts(x))
+
+
+def point_under(state: PointState, u: LogDensity) -> PointState:
+    """The state under another ``u``, from its parts where it has them, else by one evaluation."""
+    if state.parts is None:
+        return point(state.position, u)
+    return state._replace(reduced_energy=u.from_parts(state.parts)[0])
 
 
 def decide(
@@ -50,7 +63,10 @@ class RandomWalk(Kernel):
 
     def init(self, key: Key[Array, ""], x: PyTree, u: LogDensity) -> PointState:
         require_floating(x, "RandomWalk")
-        return PointState(x, u(x))
+        return point(x, u)
+
+    def restart(self, key: Key[Array, ""], state: PointState, u: LogDensity) -> PointState:
+        return point_under(state, u)
 
     def step(self, key: Key[Array, ""], state: PointState, u: LogDensity) -> tuple[PointState, KernelInfo]:
         key_noise, key_accept = jax.random.split(key)
@@ -59,9 +75,9 @@ class RandomWalk(Kernel):
             scale = jax.tree.map(lambda leaf: self.scale, state.position)
         noise = jax.tree.map(lambda xi, s: xi * s, standard_normal(key_noise, state.position), scale)
         position = add_scaled(state.position, self.step_size, noise)
-        energy = u(position)
-        finite = jnp.isfinite(energy)
-        log_ratio = (state.reduced_energy - energy).astype(scalar_dtype(state.position))
+        proposed = point(position, u)
+        finite = jnp.isfinite(proposed.reduced_energy)
+        log_ratio = (state.reduced_energy - proposed.reduced_energy).astype(scalar_dtype(state.position))
         accepted, probability = decide(key_accept, log_ratio, finite, state.reduced_energy)
-        new = choose(accepted, PointState(position, energy), state)
+        new = choose(accepted, proposed, state)
         return new, KernelInfo(probability, accepted, finite, jnp.asarray(1, jnp.int32))

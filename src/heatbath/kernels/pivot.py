@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.kernels.base import Kernel, KernelInfo
-from heatbath.kernels.metropolis import PointState, decide
+from heatbath.kernels.metropolis import PointState, decide, point, point_under
 from heatbath.kernels.positions import choose, require_floating
 from heatbath.state import LogDensity
 
@@ -39,7 +39,10 @@ class Pivot(Kernel):
 
     def init(self, key: Key[Array, ""], x: Float[Array, "atoms 3"], u: LogDensity) -> PointState:
         require_floating(x, "Pivot")
-        return PointState(x, u(x))
+        return point(x, u)
+
+    def restart(self, key: Key[Array, ""], state: PointState, u: LogDensity) -> PointState:
+        return point_under(state, u)
 
     def step(self, key: Key[Array, ""], state: PointState, u: LogDensity) -> tuple[PointState, KernelInfo]:
         key_bond, key_angle, key_accept = jax.random.split(key, 3)
@@ -47,10 +50,11 @@ class Pivot(Kernel):
         angle = self.draw_angle(key_angle, state.position.dtype)
         first, second = self.bonds[bond, 0], self.bonds[bond, 1]
         position = turned(state.position, first, second, self.moving[bond], angle)
-        energy = u(position)
-        finite = jnp.isfinite(energy)
-        accepted, probability = decide(key_accept, state.reduced_energy - energy, finite, state.reduced_energy)
-        new = choose(accepted, PointState(position, energy), state)
+        proposed = point(position, u)
+        finite = jnp.isfinite(proposed.reduced_energy)
+        log_ratio = state.reduced_energy - proposed.reduced_energy
+        accepted, probability = decide(key_accept, log_ratio, finite, state.reduced_energy)
+        new = choose(accepted, proposed, state)
         return new, KernelInfo(probability, accepted, finite, jnp.asarray(1, jnp.int32))
 
     def draw_angle(self, key: Key[Array, ""], dtype: jnp.dtype) -> Float[Array, ""]:

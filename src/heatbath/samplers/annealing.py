@@ -3,8 +3,13 @@
     u_l(x) = -(1 - l) log q(x) + l u(x),      l from 0 to 1
 
 At every level a particle is first weighted by exp(u_old(x) - u_new(x)), then moved by a kernel that leaves the new density
-invariant. For exact kernels the weights are proper however few moves are made (Neal, Stat. Comput. 11, 125 (2001)). Kernels with
-a step-size bias are refused: their moves would bias the weights silently.
+invariant, or by one whose moves carry a weight of their own (``Kernel.proper``). Then the weights are proper however few moves
+are made (Neal, Stat. Comput. 11, 125 (2001)). Other kernels are refused: their moves would bias the weights silently.
+
+Cost. log q of a learned start and its gradient are usually far dearer than the energy. Both are evaluated together, kept apart
+(``Endpoints``) and put together anew at each level, so that a particle needs 1 + levels * steps * (evaluations of a kernel step)
+of them in all: no evaluation is spent on weights or on a change of level. Kernels that carry no parts (combinators, Gibbs)
+need two more per level.
 """
 
 from typing import Any, NamedTuple
@@ -18,8 +23,18 @@ from jaxtyping import Array, Float, Key, PyTree, Scalar
 from heatbath.errors import InvalidArgumentError
 from heatbath.kernels.base import Kernel
 from heatbath.models.base import Distribution
+from heatbath.random import named_key
 from heatbath.samplers.proposals import Proposal
 from heatbath.state import LogDensity
+
+
+class Endpoints(NamedTuple):
+    """log q(x) and u(x) at both ends of a path, and their gradients where somebody asked for them."""
+
+    log_prob: Scalar
+    energy: Scalar
+    log_prob_gradient: PyTree = None
+    energy_gradient: PyTree = None
 
 
 class GeometricPath(LogDensity):
@@ -30,14 +45,32 @@ class GeometricPath(LogDensity):
     level: Float[Array, ""] | float
 
     def __call__(self, x: PyTree) -> Scalar:
-        here, there = self.start.log_prob(x), self.end(x)
-        level = jnp.asarray(self.level, there.dtype)
-        begin = jnp.where(level == 1, 0.0, -(1 - level) * here)
-        return begin + jnp.where(level == 0, 0.0, level * there)
+        return self._mixed(self.start.log_prob(x), self.end(x))
 
     @property
     def beta(self) -> Array | float:
         return self.end.beta
+
+    def value_and_parts(self, x: PyTree) -> tuple[Scalar, Endpoints]:
+        ends = Endpoints(self.start.log_prob(x), self.end(x))
+        return self._mixed(ends.log_prob, ends.energy), ends
+
+    def gradient_and_parts(self, x: PyTree) -> tuple[Scalar, PyTree, Endpoints]:
+        log_prob, log_prob_gradient = jax.value_and_grad(self.start.log_prob)(x)
+        energy, energy_gradient = jax.value_and_grad(self.end)(x)
+        ends = Endpoints(log_prob, energy, log_prob_gradient, energy_gradient)
+        return *self.from_parts(ends), ends
+
+    def from_parts(self, parts: Endpoints) -> tuple[Scalar, PyTree]:
+        value = self._mixed(parts.log_prob, parts.energy)
+        if parts.energy_gradient is None:
+            return value, None
+        return value, jax.tree.map(self._mixed, parts.log_prob_gradient, parts.energy_gradient)
+
+    def _mixed(self, here: Array, there: Array) -> Array:
+        level = jnp.asarray(self.level, there.dtype)
+        begin = jnp.where(level == 1, 0.0, -(1 - level) * here)
+        return begin + jnp.where(level == 0, 0.0, level * there)
 
 
 class Schedule(NamedTuple):
@@ -65,50 +98,81 @@ def checked_schedule(schedule: Any) -> Schedule:
     return found
 
 
-def require_exact(kernel: Kernel) -> None:
-    """Refuse kernels that do not leave the density of a level invariant."""
-    if not kernel.exact:
+def require_proper(kernel: Kernel) -> None:
+    """Refuse kernels that neither leave the density of a level invariant nor weigh their moves."""
+    if not kernel.proper:
         raise InvalidArgumentError(
-            f"annealing needs a kernel that is exact, because the weights assume it; {type(kernel).__name__} is not "
-            f"({kernel.bias}). Use HMC or MALA."
+            "annealing needs a kernel that is exact or weighs its own moves, because its weights assume it; "
+            f"{type(kernel).__name__} does neither ({kernel.bias}). Use MALA, HMC or UnadjustedLangevin."
         )
 
 
-def log_weight_change(start: Distribution, u: LogDensity, x: PyTree, step: Scalar) -> Scalar:
+def log_weight_change(ends: Endpoints, step: Array | float) -> Array:
     """-(step)(u(x) + log q(x)), the log of the weight between two levels ``step`` apart.
 
     A configuration whose energy is NaN or +inf has no density in the target: weight zero.
     """
-    energy = u(x)
-    change = -step * (energy + start.log_prob(x)).astype(jnp.result_type(float))
-    return jnp.where(jnp.isnan(energy) | jnp.isposinf(energy), -jnp.inf, change)
+    change = -step * (ends.energy + ends.log_prob).astype(jnp.result_type(float))
+    return jnp.where(jnp.isnan(ends.energy) | jnp.isposinf(ends.energy), -jnp.inf, change)
+
+
+class Walker(NamedTuple):
+    """One particle on its way: the state of its kernel, log q and u where it stands."""
+
+    state: PyTree
+    ends: Endpoints
 
 
 class MoveInfo(NamedTuple):
-    """Of the moves at one level: mean acceptance, moves that met a non-finite energy, energy evaluations."""
+    """Of the moves at one level: mean acceptance, moves that met a non-finite energy, evaluations of u and log q."""
 
     acceptance: Array
     non_finite: Array
     evaluations: Array
 
 
-def move(key: Key[Array, ""], x: PyTree, path: GeometricPath, kernel: Kernel, steps: int) -> tuple[PyTree, MoveInfo]:
-    """``steps`` kernel moves of one particle at one level."""
+def begin_walker(key: Key[Array, ""], x: PyTree, start: Distribution, u: LogDensity, kernel: Kernel) -> Walker:
+    """A draw ``x`` of ``start`` as a particle; ``key`` is for what the kernel carries besides."""
+    path = GeometricPath(start, u, jnp.zeros(()))
+    state = kernel.init(key, x, path)
+    return Walker(state, _ends(state, path))
+
+
+def move(
+    key: Key[Array, ""], walker: Walker, path: GeometricPath, kernel: Kernel, steps: int
+) -> tuple[Walker, Scalar, MoveInfo]:
+    """``steps`` kernel moves of one particle at one level, and the log weight that they carry (0 for exact kernels)."""
     key_init, key_steps = jax.random.split(key)
 
     def step(state, key):
         return kernel.step(key, state, path)
 
-    state, infos = jax.lax.scan(step, kernel.init(key_init, x, path), jax.random.split(key_steps, steps))
+    state, infos = jax.lax.scan(step, kernel.restart(key_init, walker.state, path), jax.random.split(key_steps, steps))
     failures = jnp.sum(~infos.finite, dtype=jnp.int32)
-    return state.position, MoveInfo(infos.acceptance.mean(), failures, infos.evaluations.sum(dtype=jnp.int32) + 1)
+    extra = 0 if _parts(state) is not None else 2
+    info = MoveInfo(infos.acceptance.mean(), failures, infos.evaluations.sum(dtype=jnp.int32) + extra)
+    log_weight = infos.log_weight.sum().astype(jnp.result_type(float))
+    return Walker(state, _ends(state, path)), log_weight, info
+
+
+def _parts(state: PyTree) -> Endpoints | None:
+    parts = getattr(state, "parts", None)
+    return parts if isinstance(parts, Endpoints) else None
+
+
+def _ends(state: PyTree, path: GeometricPath) -> Endpoints:
+    """log q and u at a state: from its parts, or evaluated."""
+    parts = _parts(state)
+    if parts is None:
+        parts = path.value_and_parts(state.position)[1]
+    return Endpoints(parts.log_prob, parts.energy)
 
 
 class AnnealedImportance(Proposal):
     """Annealed importance sampling as a proposal: one draw of ``start`` taken along ``schedule``, with its path weight.
 
-    log w = sum over levels of u_old(x) - u_new(x), each taken before the particle moves at the new level. E[w] = Z exactly, for
-    any schedule and any number of ``steps`` of an exact kernel. Source: Neal 2001.
+    log w = sum over levels of u_old(x) - u_new(x), each taken before the particle moves at the new level, plus what the moves
+    themselves weigh. E[w] = Z exactly, for any schedule and any number of ``steps`` of a proper kernel. Source: Neal 2001.
     """
 
     start: Distribution
@@ -117,7 +181,7 @@ class AnnealedImportance(Proposal):
     steps: int = eqx.field(static=True, default=1)
 
     def __check_init__(self):
-        require_exact(self.kernel)
+        require_proper(self.kernel)
 
     def draw(self, key: Key[Array, ""], u: LogDensity) -> tuple[PyTree, Scalar]:
         key_start, key_moves = jax.random.split(key)
@@ -125,15 +189,15 @@ class AnnealedImportance(Proposal):
         sizes = self.schedule.step_sizes
 
         def level(carry, inputs):
-            x, log_weight, before = carry
+            walker, log_weight, before = carry
             key, now, size = inputs
-            log_weight = log_weight + log_weight_change(self.start, u, x, now - before)
             kernel = self.kernel if size is None else self.kernel.with_step_size(size)
-            x, _ = move(key, x, GeometricPath(self.start, u, now), kernel, self.steps)
-            return (x, log_weight, now), None
+            change = log_weight_change(walker.ends, now - before)
+            walker, moved, _ = move(key, walker, GeometricPath(self.start, u, now), kernel, self.steps)
+            return (walker, log_weight + change + moved, now), None
 
-        x = self.start.sample(key_start)
-        begin = (x, jnp.zeros((), jnp.result_type(float)), jnp.zeros((), levels.dtype))
+        walker = begin_walker(named_key(key, "init"), self.start.sample(key_start), self.start, u, self.kernel)
+        begin = (walker, jnp.zeros((), jnp.result_type(float)), jnp.zeros((), levels.dtype))
         keys = jax.random.split(key_moves, levels.shape[0])
-        (x, log_weight, _), _ = jax.lax.scan(level, begin, (keys, levels, sizes))
-        return x, log_weight
+        (walker, log_weight, _), _ = jax.lax.scan(level, begin, (keys, levels, sizes))
+        return walker.state.position, log_weight

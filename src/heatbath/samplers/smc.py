@@ -26,10 +26,12 @@ from heatbath.samplers.annealing import (
     GeometricPath,
     MoveInfo,
     Schedule,
+    Walker,
+    begin_walker,
     checked_schedule,
     log_weight_change,
     move,
-    require_exact,
+    require_proper,
 )
 from heatbath.samplers.base import Cost, Sampled, Sampler
 from heatbath.samplers.records import dimension, from_arrays, sample_axes, to_arrays
@@ -44,11 +46,16 @@ ADAPTIVE_BIAS = (
 
 
 class Population(NamedTuple):
-    """Particles on their way: positions, log weights (their mean weight estimates Z of the level over that of q), families."""
+    """Particles on their way: walkers, log weights (their mean weight estimates Z of the level over that of q), families."""
 
-    positions: PyTree
+    walkers: Walker
     log_weights: Float[Array, " particle"]
     families: Int[Array, " particle"]
+
+    @property
+    def positions(self) -> PyTree:
+        """Where the particles stand."""
+        return self.walkers.state.position
 
 
 class LevelInfo(NamedTuple):
@@ -61,10 +68,26 @@ class LevelInfo(NamedTuple):
     moves: MoveInfo
 
 
-def begin_population(key: Key[Array, ""], start: Distribution, particles: int) -> Population:
+def begin_population(
+    key: Key[Array, ""], start: Distribution, u: LogDensity, kernel: Kernel, particles: int, chunk: int | None = None
+) -> Population:
     """Draws of ``start``, each with weight one and a family of its own."""
-    positions = jax.vmap(start.sample)(walker_keys(key, particles))
-    return Population(positions, jnp.zeros(particles), jnp.arange(particles, dtype=jnp.int32))
+
+    def begin(keys):
+        key_draw, key_init = keys
+        return begin_walker(key_init, start.sample(key_draw), start, u, kernel)
+
+    keys = (walker_keys(key, particles), walker_keys(named_key(key, "init"), particles))
+    walkers = _over_particles(begin, keys, chunk)
+    return Population(walkers, jnp.zeros(particles), jnp.arange(particles, dtype=jnp.int32))
+
+
+def _over_particles(function, arguments: PyTree, chunk: int | None) -> PyTree:
+    """``function`` of every particle, all at once or ``chunk`` at a time."""
+    count = jax.tree.leaves(arguments)[0].shape[0]
+    if chunk is None or chunk >= count:
+        return jax.vmap(function)(arguments)
+    return jax.lax.map(function, arguments, batch_size=chunk)
 
 
 def effective_size(log_weights: Float[Array, " particle"]) -> Scalar:
@@ -85,7 +108,7 @@ def resampled_below(key: Key[Array, ""], population: Population, threshold: floa
     index = jnp.where(needed, index, jnp.arange(count))
     mean = jax.nn.logsumexp(log_weights) - jnp.log(count)
     new = Population(
-        jax.tree.map(lambda leaf: leaf[index], population.positions),
+        jax.tree.map(lambda leaf: leaf[index], population.walkers),
         jnp.where(needed, mean, log_weights),
         population.families[index],
     )
@@ -100,16 +123,18 @@ def advance_level(
     kernel: Kernel,
     steps: int,
     resample_below: float,
+    chunk: int | None = None,
 ) -> tuple[Population, LevelInfo]:
-    """One level: weigh by ``changes``, resample if needed, move every particle."""
+    """One level: weigh by ``changes``, resample if needed, move every particle and weigh the moves."""
     key_resample, key_move = jax.random.split(key)
     population = population._replace(log_weights=population.log_weights + changes)
     population, size, needed = resampled_below(key_resample, population, resample_below)
-    keys = walker_keys(key_move, changes.shape[0])
-    positions, moves = jax.vmap(lambda k, x: move(k, x, path, kernel, steps))(keys, population.positions)
-    totals = MoveInfo(moves.acceptance.mean(), moves.non_finite.sum(), moves.evaluations.sum() + changes.shape[0])
+    arguments = (walker_keys(key_move, changes.shape[0]), population.walkers)
+    walkers, moved, moves = _over_particles(lambda pair: move(*pair, path, kernel, steps), arguments, chunk)
+    population = population._replace(walkers=walkers, log_weights=population.log_weights + moved)
+    totals = MoveInfo(moves.acceptance.mean(), moves.non_finite.sum(), moves.evaluations.sum())
     step = jnp.asarray(jnp.nan if kernel.step_size is None else kernel.step_size, changes.dtype)
-    return population._replace(positions=positions), LevelInfo(jnp.asarray(path.level), step, size, needed, totals)
+    return population, LevelInfo(jnp.asarray(path.level), step, size, needed, totals)
 
 
 def anneal(
@@ -122,10 +147,12 @@ def anneal(
     particles: int,
     steps: int = 1,
     resample_below: float = 0.5,
+    chunk: int | None = None,
 ) -> tuple[Population, LevelInfo]:
     """A population along a fixed schedule. Pure: ``jax.vmap`` over keys gives independent runs.
 
-    ``resample_below`` = 0 never resamples (annealed importance sampling). Returns the population at the target, whose weights
+    ``resample_below`` = 0 never resamples (annealed importance sampling); ``chunk`` particles are moved at once (all, when
+    None), which bounds the memory that the gradient of a network takes. Returns the population at the target, whose weights
     satisfy E[mean w] = Z exactly, and the info of all levels (leading axis).
     """
     key_start, key_levels = jax.random.split(key)
@@ -133,14 +160,15 @@ def anneal(
     def level(carry, inputs):
         population, before = carry
         key, now, size = inputs
-        changes = jax.vmap(lambda x: log_weight_change(start, u, x, now - before))(population.positions)
+        changes = log_weight_change(population.walkers.ends, now - before)
         here = kernel if size is None else kernel.with_step_size(size)
         path = GeometricPath(start, u, now)
-        population, info = advance_level(key, population, changes, path, here, steps, resample_below)
+        population, info = advance_level(key, population, changes, path, here, steps, resample_below, chunk)
         return (population, now), info
 
     levels = jnp.asarray(schedule.levels)
-    begin = (begin_population(key_start, start, particles), jnp.zeros((), levels.dtype))
+    population = begin_population(key_start, start, u, kernel, particles, chunk)
+    begin = (population, jnp.zeros((), levels.dtype))
     keys = jax.random.split(key_levels, levels.shape[0])
     (population, _), infos = jax.lax.scan(level, begin, (keys, levels, schedule.step_sizes))
     return population, infos
@@ -185,6 +213,7 @@ def anneal_adaptively(
     resample_below: float = 0.5,
     share: float = 0.9,
     max_levels: int = 500,
+    chunk: int | None = None,
 ) -> tuple[Population, LevelInfo, Int[Array, ""]]:
     """A population whose levels are found on the way (``next_level``), and whose step size follows its acceptance.
 
@@ -192,17 +221,17 @@ def anneal_adaptively(
     When the last of them is below 1, ``max_levels`` did not suffice.
     """
     key_start, key_levels = jax.random.split(key)
-    population = begin_population(key_start, start, particles)
+    population = begin_population(key_start, start, u, kernel, particles, chunk)
     target = kernel.target_acceptance
 
     def one_level(number, population, before, log_step):
-        rates = jax.vmap(lambda x: log_weight_change(start, u, x, jnp.ones(())))(population.positions)
+        rates = log_weight_change(population.walkers.ends, 1.0)
         now = next_level(population.log_weights, rates, before, share)
         changes = jnp.where(jnp.isneginf(rates), -jnp.inf, (now - before) * rates)
         here = kernel if target is None else kernel.with_step_size(jnp.exp(log_step))
         path = GeometricPath(start, u, now)
         population, info = advance_level(
-            step_key(key_levels, number), population, changes, path, here, steps, resample_below
+            step_key(key_levels, number), population, changes, path, here, steps, resample_below, chunk
         )
         if target is not None:
             log_step = log_step + (info.moves.acceptance - target).astype(log_step.dtype)
@@ -237,14 +266,15 @@ def find_schedule(
     steps: int = 1,
     share: float = 0.9,
     max_levels: int = 500,
+    chunk: int | None = None,
 ) -> Schedule:
     """Levels and step sizes from an adaptive pilot run, to be used as a fixed schedule.
 
     Raises ``ConvergenceError`` when ``max_levels`` levels do not reach the target.
     """
-    require_exact(kernel)
+    require_proper(kernel)
     _, infos, count = _adaptive(
-        key, start, u, kernel, particles=particles, steps=steps, share=share, max_levels=max_levels
+        key, start, u, kernel, particles=particles, steps=steps, share=share, max_levels=max_levels, chunk=chunk
     )
     levels = _used(infos, count)
     sizes = None if kernel.target_acceptance is None else jnp.asarray(np.asarray(infos.step_size)[: int(count)])
@@ -278,6 +308,7 @@ def smc(
     resample_below: float = 0.5,
     share: float = 0.9,
     max_levels: int = 500,
+    chunk: int | None = None,
 ) -> Ensemble:
     """Sequential Monte Carlo from ``start`` to exp(-u): an ensemble with absolute weights, whose mean weight is Z-hat.
 
@@ -285,15 +316,16 @@ def smc(
     steps:           kernel steps per level.
     resample_below:  resample when the effective size falls below this share of the particles; 0 is annealed importance sampling.
     share:           conditional effective sample size kept by every step of an adaptive schedule.
+    chunk:           particles moved at once (None: all); the numbers do not depend on it.
 
     ``ancestors`` are families (which first particle each descends from): ``log_z`` takes its error from the spread over them
-    (Lee & Whiteley, Biometrika 105, 609 (2018)). Raises ``InvalidArgumentError`` for a kernel that is not exact, and
+    (Lee & Whiteley, Biometrika 105, 609 (2018)). Raises ``InvalidArgumentError`` for a kernel that is not proper, and
     ``ConvergenceError`` when an adaptive path does not reach the target.
     """
-    require_exact(kernel)
+    require_proper(kernel)
     if particles < 2:
         raise InvalidArgumentError(f"particles must be at least 2; found {particles}")
-    options = {"particles": particles, "steps": steps, "resample_below": resample_below}
+    options = {"particles": particles, "steps": steps, "resample_below": resample_below, "chunk": chunk}
     if schedule is None:
         population, infos, count = _adaptive(key, start, u, kernel, share=share, max_levels=max_levels, **options)
         _used(infos, count)
@@ -331,6 +363,7 @@ class SMCSampler(Sampler):
 
     ``draws`` particles in all, ``particles`` per population. Production arrays: ``samples``, ``energies``, ``log_weights`` and
     ``family`` (number of the population times ``particles`` plus the family within it), all with the axis (draw).
+    ``particles_at_once`` bounds memory where log q is a network; numbers do not depend on it.
     """
 
     target: Target
@@ -341,9 +374,10 @@ class SMCSampler(Sampler):
     particles: int = eqx.field(static=True, default=1000)
     steps: int = eqx.field(static=True, default=2)
     resample_below: float = eqx.field(static=True, default=0.5)
+    particles_at_once: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
-        require_exact(self.kernel)
+        require_proper(self.kernel)
         if self.draws < 1 or self.particles < 2:
             raise InvalidArgumentError(
                 f"draws must be at least 1 and particles at least 2; found {self.draws} and {self.particles}"
@@ -362,13 +396,19 @@ class SMCSampler(Sampler):
         """Memory and disk; evaluations are those of 100 levels, the number that the pilot run finds is not known before."""
         recorded = self._runs * self.particles
         disk = recorded * 8 * (dimension(self.target.space) + 3)
-        return Cost(recorded * 100 * (2 + self.steps * self.kernel.evaluations), 3 * disk, disk)
+        return Cost(recorded * (1 + 100 * self.steps * self.kernel.evaluations), 3 * disk, disk)
 
     def begin(self, key: Key[Array, ""]) -> SMCCarry:
         """Runs the pilot. Raises ``ConvergenceError`` when it does not reach the target."""
         u = ReducedEnergy(self.target, self.state)
         schedule = find_schedule(
-            named_key(key, "pilot"), self.start, u, kernel=self.kernel, particles=self.particles, steps=self.steps
+            named_key(key, "pilot"),
+            self.start,
+            u,
+            kernel=self.kernel,
+            particles=self.particles,
+            steps=self.steps,
+            chunk=self.particles_at_once,
         )
         zero = jnp.zeros((), jnp.int32)
         return SMCCarry(jax.random.key_data(named_key(key, "smc")), zero, schedule, zero, zero)
@@ -376,7 +416,12 @@ class SMCSampler(Sampler):
     def advance(self, carry: SMCCarry) -> tuple[SMCCarry, Chunk]:
         u = ReducedEnergy(self.target, self.state)
         key = step_key(jax.random.wrap_key_data(carry.key), carry.done)
-        options = {"particles": self.particles, "steps": self.steps, "resample_below": self.resample_below}
+        options = {
+            "particles": self.particles,
+            "steps": self.steps,
+            "resample_below": self.resample_below,
+            "chunk": self.particles_at_once,
+        }
         population, infos = _fixed(key, self.start, u, self.kernel, carry.schedule, **options)
         energies = energies_of(self.target, population.positions)
         log_weights = np.asarray(population.log_weights, dtype=np.float64)
