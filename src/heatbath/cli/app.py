@@ -17,6 +17,7 @@ _EPILOGUE = (
 
 VERBS = (
     ("sample", "sample:sample", "Draw equilibrium samples of a system and report free energies."),
+    ("train", "train:train", "Train a generator for a system, to sample from later."),
     ("run", "run:run", "Run an experiment by name or from a TOML file."),
     ("reference", "reference:reference", "Make the reference ensemble of a molecule for training and comparison."),
     ("resume", "resume:resume", "Continue a run from its last checkpoint."),

@@ -33,6 +33,11 @@ EXPERIMENTS = {
             "heatbath.experiments.sample",
             "equilibrium samples of a molecule or model system at one temperature, with free energies and a report",
         ),
+        ExperimentEntry(
+            "train",
+            "heatbath.experiments.train",
+            "a generator for a molecule or model system: reference data, training, a model to sample from",
+        ),
     )
 }
 

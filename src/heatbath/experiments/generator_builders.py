@@ -13,6 +13,20 @@ from heatbath.samplers.centre import held_at_centre
 from heatbath.state import LogDensity, ReducedEnergy, ThermoState
 
 
+def internal_coordinate_flow(key: Any, target: Any, data: Any = None, **sizes: Any) -> Any:
+    """``models.internal_coordinate_flow`` with the molecule's bonds, masses and reference structure."""
+    from heatbath.models.internal_flow import internal_coordinate_flow
+
+    if target.positions is None:
+        raise InvalidArgumentError(
+            "a model of internal coordinates needs a reference structure, and this molecule has none"
+        )
+    bonds, masses = np.array(target.topology.bonds), np.asarray(target.terms.masses)
+    return internal_coordinate_flow(
+        key, bonds=bonds, masses=masses, reference=np.asarray(target.positions), data=data, **sizes
+    )
+
+
 def transformer_flow(key: Any, target: Any, data: Any = None, **sizes: Any) -> Any:
     """``models.transformer_flow`` for a molecule; without data its scale is that of the reference structure."""
     from heatbath.models.transformer_flow import TransformerFlowSize, transformer_flow

@@ -29,6 +29,7 @@ class ModelKind:
     molecules: whether it draws molecules (positions in nm) or vectors
     sizes:     name -> arguments of the builder; ``small`` is meant for two processor cores, the others for the paper's systems
     steerable: whether it knows other temperatures than that of its training
+    objective: what trains it on data: "likelihood" or "flow-matching"
     training:  what goes well with it: steps, batch_size, rate, decay
     """
 
@@ -38,6 +39,7 @@ class ModelKind:
     molecules: bool
     sizes: Mapping[str, Mapping[str, Any]]
     steerable: bool = False
+    objective: str = "likelihood"
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -50,7 +52,30 @@ _PAPER_TRANSFORMER = {
 }
 _TOY = {"layers": 2, "width": 8, "depth": 1, "bins": 4}
 
+_INTERNAL = {"layers": 6, "width": 128, "depth": 1, "bins": 8, "context": 64, "centre_scale": 0.1}
+_TOY_INTERNAL = {
+    "layers": 2,
+    "width": 16,
+    "bins": 4,
+    "context": 8,
+    "torsion_layers": 2,
+    "torsion_width": 8,
+    "torsion_bins": 4,
+}
+_TORSIONS = {"torsion_layers": 8, "torsion_width": 64, "torsion_bins": 12}
+
 _KINDS = (
+    ModelKind(
+        "internal-coordinate-flow",
+        "internal_coordinate_flow",
+        "splines over bonds, angles and torsions; small molecules, the most efficient weights on a CPU",
+        molecules=True,
+        sizes={
+            "small": {**_INTERNAL, **_TORSIONS},
+            "toy": {**_INTERNAL, **_TOY_INTERNAL},
+        },
+        training={"rate": 1e-3},
+    ),
     ModelKind(
         "transformer-flow",
         "transformer_flow",

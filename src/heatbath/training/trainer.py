@@ -211,14 +211,15 @@ def _train(trainer: Trainer, carry: TrainerCarry, last: Int[Array, ""]) -> tuple
 
 
 @eqx.filter_jit
-def _validated(model: PyTree, validation: Validation, key: Key[Array, ""]) -> dict[str, Float[Array, ""]]:
+def validated(model: PyTree, validation: Validation, key: Key[Array, ""]) -> dict[str, Float[Array, ""]]:
+    """What ``validation`` says of ``model``; compiled once per kind of both."""
     return {name: jnp.asarray(value, float) for name, value in validation(key, model).items()}
 
 
 def _validate(trainer: Trainer, carry: TrainerCarry) -> dict[str, Float[Array, ""]]:
     key = step_key(named_key(jax.random.wrap_key_data(carry.key), "validation"), carry.step)
     assert trainer.validation is not None
-    return _validated(trainer.trained(carry), trainer.validation, key)
+    return validated(trainer.trained(carry), trainer.validation, key)
 
 
 def _transformation(optimiser: Any):
