@@ -1,9 +1,11 @@
-"""Writes docs/results.md, and the figures in the README, from results/*.json.
+"""Writes docs/results.md, the figures in the README and the tables in the pages of the systems from results/*.json.
 
-Run by `make docs`; a test checks that both are up to date.
+Run by `make docs`; a test checks that all of them are up to date.
 """
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -16,10 +18,9 @@ def cell(value) -> str:
     return "" if value is None else str(value).replace("|", "\\|")
 
 
-def section(content: dict) -> str:
-    """One results file as a heading, a table and its origin."""
-    lines = [f"## {content['title']}", ""]
-    lines += ["| " + " | ".join(content["columns"]) + " |", "|" + "---|" * len(content["columns"])]
+def table(content: dict) -> list[str]:
+    """The table of one results file, its notes, and its origin."""
+    lines = ["| " + " | ".join(content["columns"]) + " |", "|" + "---|" * len(content["columns"])]
     lines += ["| " + " | ".join(cell(value) for value in row) + " |" for row in content["rows"]]
     lines += [""] + [f"- {note}" for note in content["notes"]]
     machine = content["machine"]
@@ -27,9 +28,16 @@ def section(content: dict) -> str:
         "",
         f"`{content['command']}`, {content['date']}, commit `{content['commit']}`, {machine['cores']} cores, "
         f"Python {machine['python']}, JAX {machine['jax']}.",
-        "",
     ]
-    return "\n".join(lines)
+    return lines
+
+
+def section(name: str, content: dict) -> str:
+    """One results file as a heading, a figure where there is one, a table and its origin."""
+    lines = [f"## {content['title']}", ""]
+    if (ROOT / "docs" / picture(name)).exists():
+        lines += [f"![{content['title']}]({picture(name)})", ""]
+    return "\n".join([*lines, *table(content), ""])
 
 
 def page() -> str:
@@ -38,8 +46,74 @@ def page() -> str:
         "# Results\n\nEvery table is generated from a JSON file under `results/`, written by the command below it.\n\n"
     )
     files = sorted((ROOT / "results").glob("*.json"))
-    return head + "\n".join(section(json.loads(path.read_text())) for path in files)
+    return head + "\n".join(section(path.stem, json.loads(path.read_text())) for path in files)
 
+
+# Tables in the pages of the systems ----------------------------------------------------------------------------------
+
+PLACE = re.compile(r"<!-- results (\w+): begin -->\n.*?<!-- results \1: end -->", flags=re.DOTALL)
+
+
+def filled(path: Path) -> str:
+    """The text of a page with every place for results filled, or saying that the measurement has not been made."""
+
+    def fill(match: re.Match) -> str:
+        name = match[1]
+        file = ROOT / "results" / f"{name}.json"
+        lines = [f"Not measured yet: `python benchmarks/{name}.py` writes `results/{name}.json`."]
+        if file.exists():
+            lines = table(json.loads(file.read_text()))
+            if (ROOT / "docs" / picture(name)).exists():
+                lines = [f"![{name.replace('_', ' ')}](../{picture(name)})", "", *lines]
+        return "\n".join([f"<!-- results {name}: begin -->", *lines, f"<!-- results {name}: end -->"])
+
+    return PLACE.sub(fill, path.read_text())
+
+
+def systems() -> dict[Path, str]:
+    """Every page of a system with its tables filled."""
+    return {path: filled(path) for path in sorted((ROOT / "docs" / "systems").glob("*.md"))}
+
+
+# Figures -------------------------------------------------------------------------------------------------------------
+
+
+def picture(name: str) -> str:
+    """Where the figure of results/NAME.json lies, from docs/."""
+    return f"images/{name.replace('_', '-')}.svg"
+
+
+def cost_by_dimension(data: dict) -> str:
+    """Cost of a weighted draw by the dimension, as the report draws it."""
+    from heatbath.report.flow_perturbation import cost
+
+    return cost(data["cost_by_dimension"]).file
+
+
+def delta_f_by_temperature(data: dict) -> str:
+    """Free-energy difference by temperature, as the report draws it."""
+    from heatbath.report.steerable import delta_f
+
+    return delta_f(data["steerable"]["temperatures"], data["steerable"]).file
+
+
+#: Results that have a figure, drawn from their ``data``.
+FIGURES: dict[str, Callable[[dict], str]] = {
+    "flow_perturbation_cost": cost_by_dimension,
+    "steerable_alanine": delta_f_by_temperature,
+}
+
+
+def draw() -> None:
+    """Write the figure of every results file that has one, on white so that it reads in any theme."""
+    for name, make in FIGURES.items():
+        file = ROOT / "results" / f"{name}.json"
+        if file.exists():
+            svg = make(json.loads(file.read_text())["data"])
+            (ROOT / "docs" / picture(name)).write_text(svg.replace("<svg ", '<svg style="background:#ffffff" ', 1))
+
+
+# README --------------------------------------------------------------------------------------------------------------
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
@@ -90,5 +164,8 @@ def readme() -> str:
 
 
 if __name__ == "__main__":
+    draw()
     (ROOT / "docs" / "results.md").write_text(page())
     (ROOT / "README.md").write_text(readme())
+    for place, text in systems().items():
+        place.write_text(text)

@@ -29,6 +29,11 @@ def test_the_results_page_is_generated_from_the_results():
     spec.loader.exec_module(generate)
     assert (ROOT / "docs" / "results.md").read_text() == generate.page()
     assert (ROOT / "README.md").read_text() == generate.readme()
+    for page, text in generate.systems().items():
+        assert page.read_text() == text, f"run `make docs`: {page.name} is out of date"
+    for name in generate.FIGURES:
+        measured = (ROOT / "results" / f"{name}.json").exists()
+        assert (ROOT / "docs" / generate.picture(name)).exists() == measured
 
 
 def test_relative_links_lead_somewhere():
