@@ -1,4 +1,4 @@
-"""From draws to numbers with errors: free energies, surfaces, autocorrelation and the quality of weights.
+"""From draws to numbers with errors: free energies, surfaces, distances, autocorrelation and the quality of weights.
 
 Everything runs on the host in float64 NumPy. Names are loaded when they are first used.
 """
@@ -23,34 +23,66 @@ _NAMES = {
     "kish_ess": "weights",
     "pareto_smoothed_log_weights": "weights",
     "energy_overlap": "overlap",
+    "kish_ess_after_cut": "weights",
+    "forward_ess": "forward",
+    "energy_wasserstein": "wasserstein",
+    "torus_wasserstein": "wasserstein",
+    "euclidean_wasserstein": "wasserstein",
+    "tica_wasserstein": "wasserstein",
+    "Tica": "tica",
+    "fit_tica": "tica",
+    "ramachandran_jsd": "ramachandran",
+    "metric_floor": "floors",
+    "metric_with_error": "floors",
 }
 
 __all__ = [
     "MBARResult",
     "Surface",
+    "Tica",
     "autocorrelation_time",
     "bar",
     "effective_sample_size",
     "energy_overlap",
+    "energy_wasserstein",
+    "euclidean_wasserstein",
     "exponential_averaging",
+    "fit_tica",
+    "forward_ess",
     "free_energy_difference",
     "free_energy_surface",
     "kish_ess",
+    "kish_ess_after_cut",
     "mbar",
+    "metric_floor",
+    "metric_with_error",
     "pareto_k",
     "pareto_smoothed_log_weights",
     "populations",
+    "ramachandran_jsd",
     "split_rhat",
     "thermodynamic_integration",
+    "tica_wasserstein",
+    "torus_wasserstein",
 ]
 
 if TYPE_CHECKING:
     from heatbath.estimators.autocorrelation import autocorrelation_time, effective_sample_size, split_rhat
+    from heatbath.estimators.floors import metric_floor, metric_with_error
+    from heatbath.estimators.forward import forward_ess
     from heatbath.estimators.free_energy import MBARResult, mbar
     from heatbath.estimators.overlap import energy_overlap
+    from heatbath.estimators.ramachandran import ramachandran_jsd
     from heatbath.estimators.surfaces import Surface, free_energy_difference, free_energy_surface, populations
+    from heatbath.estimators.tica import Tica, fit_tica
     from heatbath.estimators.two_states import bar, exponential_averaging, thermodynamic_integration
-    from heatbath.estimators.weights import kish_ess, pareto_k, pareto_smoothed_log_weights
+    from heatbath.estimators.wasserstein import (
+        energy_wasserstein,
+        euclidean_wasserstein,
+        tica_wasserstein,
+        torus_wasserstein,
+    )
+    from heatbath.estimators.weights import kish_ess, kish_ess_after_cut, pareto_k, pareto_smoothed_log_weights
 
 
 def __getattr__(name: str):
