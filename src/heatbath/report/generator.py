@@ -3,8 +3,8 @@
 ``results["generator"]`` holds, every key optional,
 
 - ``model``: ``kind``, ``parameters``, ``training_steps``, ``training_seconds``, ``seed`` and whatever else describes it;
-- ``metrics``: rows ``{"name", "unit", "unweighted", "reweighted", "smc", "floor"}``, the last four ``{"value",
-  "standard_error"}`` or null;
+- ``metrics``: rows ``{"name", "unit", "draws", "note", "unweighted", "reweighted", "smc", "floor"}``, the last four
+  ``{"value", "standard_error"}`` or null;
 - ``ess``: ``draws``, ``raw`` (a number of draws), ``fraction``, ``cut``, ``fraction_after_cut``, ``pareto_k``,
   ``forward_fraction``;
 - ``weights``: ``draws`` and ``share``, the share of the total weight that the heaviest share of the draws carries;
@@ -91,19 +91,24 @@ def _cautions(found: Mapping[str, Any]) -> list[Caution]:
 def _metrics(found: Mapping[str, Any]) -> list[Table]:
     rows = found.get("metrics") or ()
     stages = [stage for stage in _STAGES if any(row.get(stage) for row in rows)]
-    if not stages:
+    if not rows:
         return []
     note = (
         "A floor is the same measure between two halves of the reference draws: its own noise, below which nothing can be told "
         "apart. Multiples are of the floor. Errors are one standard error."
     )
-    body = [[Cell(_named(row)), *(_measured(row, stage) for stage in stages)] for row in rows]
+    body = [[Cell(_named(row), _remark(row)), *(_measured(row, stage) for stage in stages)] for row in rows]
     return [Table(["distance to the reference", *(_STAGES[stage] for stage in stages)], body, note=note)]
 
 
 def _named(row: Mapping[str, Any]) -> str:
     unit = row.get("unit") or "1"
     return pretty(row["name"]) + (f" ({unit})" if unit != "1" else "")
+
+
+def _remark(row: Mapping[str, Any]) -> str:
+    draws = f"{number(row['draws'], 8)} draws of each side" if row.get("draws") else ""
+    return "; ".join(filter(None, [draws, row.get("note")]))
 
 
 def _measured(row: Mapping[str, Any], stage: str) -> Cell:
