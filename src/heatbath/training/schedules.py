@@ -53,7 +53,7 @@ class OneCycle(Schedule):
     warmup: Float[Array, ""]
     division: Float[Array, ""]
 
-    def __init__(self, rate: float, steps: int, *, warmup: float = 0.05, division: float = 500.0):
+    def __init__(self, rate: float, steps: int, *, warmup: float = 0.05, division: float | int = 500.0):
         if not 0 < warmup < 1:
             raise InvalidArgumentError(f"warmup is a fraction of the steps, between 0 and 1; found {warmup}")
         self.rate, self.steps = _number("rate", rate), _number("steps", steps)
@@ -71,7 +71,7 @@ def _cosine(first, last, fraction):
     return last + (first - last) * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(fraction, 0.0, 1.0)))
 
 
-def _number(name: str, value: float) -> Float[Array, ""]:
+def _number(name: str, value: float | int) -> Float[Array, ""]:
     if not value > 0:
         raise InvalidArgumentError(f"{name} must be positive; found {value!r}")
     return jnp.asarray(value, float)
