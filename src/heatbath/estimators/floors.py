@@ -49,7 +49,7 @@ def metric_floor(
     notes = () if groups is not None else ("frames of the reference were taken as independent",)
     error = float(np.std(values, ddof=1)) if splits > 1 else float("nan")
     return Estimate(
-        float(np.mean(values)), error, float(names), f"halves of the reference, {size} draws each", notes=notes
+        float(np.mean(values)), error, method=f"halves of the reference, {size} draws each", notes=notes
     )
 
 

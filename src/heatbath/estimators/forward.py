@@ -49,7 +49,7 @@ def forward_ess(
     count = len(totals)
     error = value * math.sqrt(float(np.sum(totals**2)) * count / max(count - 1, 1))
     notes = _notes(log_w, share)
-    return Estimate(min(value, 1.0), error, float(count), "forward efficiency", not notes, notes)
+    return Estimate(min(value, 1.0), error, method="forward efficiency", converged=not notes, notes=notes)
 
 
 def _shares(log_w: np.ndarray, weights: Any) -> np.ndarray:

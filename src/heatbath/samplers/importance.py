@@ -23,22 +23,24 @@ from heatbath.targets.base import Target
 def importance(key: Key[Array, ""], proposal: Proposal, u: LogDensity, n: int, *, chunk: int = 4096) -> Ensemble:
     """``n`` independent draws with absolute weights: E[w f(x)] is the integral of exp(-u) f.
 
-    Draw i depends on the key and on i alone. ``chunk`` draws are made at once. The ensemble's ``log_z`` is the log of the mean
-    weight; ``energies`` are there when u is a ``ReducedEnergy``.
+    Draw i depends on the key and on i alone. ``chunk`` draws are made at once, by one compiled program for all chunks; lower it
+    where a network's activations do not fit into memory. The ensemble's ``log_z`` is the log of the mean weight; ``energies`` are
+    there when u is a ``ReducedEnergy``; ``bias`` is what the proposal declares.
     Raises ``InvalidArgumentError`` when n is not positive.
     """
     if n < 1:
         raise InvalidArgumentError(f"n must be at least 1; found {n}")
-    parts = [_draws(proposal, u, key, start, min(chunk, n)) for start in range(0, n, chunk)]
+    # The first index is an array: as a Python number it would be a constant of the program, and each chunk compiled anew.
+    parts = [_draws(proposal, u, key, jnp.asarray(start, jnp.int32), min(chunk, n)) for start in range(0, n, chunk)]
     samples, log_weights, energies = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
     samples = jax.tree.map(jnp.asarray, samples)
     state = u.state if isinstance(u, ReducedEnergy) else ThermoState(jnp.asarray(u.beta, dtype=float))
     weights = log_weights.astype(np.float64)
-    return Ensemble(samples, weights, state, energies, absolute=True)
+    return Ensemble(samples, weights, state, energies, absolute=True, bias=proposal.bias)
 
 
 @eqx.filter_jit
-def _draws(proposal: Proposal, u: LogDensity, key: Array, start: int | Array, count: int):
+def _draws(proposal: Proposal, u: LogDensity, key: Array, start: Array, count: int):
     def one(index):
         x, log_weight = proposal.draw(jax.random.fold_in(key, index), u)
         energy = u.target.energy(x) if isinstance(u, ReducedEnergy) else None
@@ -104,7 +106,8 @@ class ImportanceSampler(Sampler):
     def collect(self, arrays: Mapping[str, np.ndarray], carry: ImportanceCarry) -> Sampled:
         samples = jax.tree.map(jnp.asarray, from_arrays(arrays))
         weights = np.asarray(arrays["log_weights"], dtype=np.float64)
-        ensemble = Ensemble(samples, weights, self.state, np.asarray(arrays["energies"]), absolute=True)
+        energies = np.asarray(arrays["energies"])
+        ensemble = Ensemble(samples, weights, self.state, energies, absolute=True, bias=self.proposal.bias)
         non_finite = int((~np.isfinite(arrays["energies"])).sum())
         diagnostics = {
             "method": "importance",

@@ -10,7 +10,15 @@ from heatbath.state import LogDensity
 
 
 class Proposal(eqx.Module):
-    """The contract of every learned or path-based sampler: E[w f(x)] = integral of exp(-u(x)) f(x) dx for every f."""
+    """The contract of every learned or path-based sampler: E[w f(x)] = integral of exp(-u(x)) f(x) dx for every f.
+
+    Where that holds only approximately, ``bias`` says so in a sentence, which every ensemble made with the proposal carries.
+    """
+
+    @property
+    def bias(self) -> str | None:
+        """None for properly weighted draws; else one sentence on what is biased and how the bias shrinks."""
+        return None
 
     @abc.abstractmethod
     def draw(self, key: Key[Array, ""], u: LogDensity) -> tuple[PyTree, Scalar]:
