@@ -21,6 +21,7 @@ from heatbath.models.gaussian import Normal
 from heatbath.samplers import geometric_ladder
 from heatbath.samplers.base import Sampler, run_to_end
 from heatbath.samplers.chains import ChainsSampler
+from heatbath.samplers.exchange import PlainExchange
 from heatbath.samplers.importance import ImportanceSampler
 from heatbath.samplers.proposals import FromDistribution
 from heatbath.samplers.replica_exchange import ReplicaExchangeSampler
@@ -37,13 +38,13 @@ WIDE = Normal(jnp.array([0.0, 0.0]), jnp.array([1.5, 1.8]))
 MOVES = HMC(jnp.asarray(0.3), num_steps=4)
 
 
-def exchange(kind=ReplicaExchangeSampler, kernel: Kernel = MOVES, **options) -> Callable:
+def exchange(kernel: Kernel = MOVES, **options) -> Callable:
     """A maker of replica exchange between three temperatures."""
     settings = {"ladders": 24, "draws": 400, "thin": 2, "warmup_rounds": 200, "draws_per_chunk": 200, **options}
 
     def make(state):
         betas = geometric_ladder(float(state.beta), 0.25, 3)
-        return kind(TARGET, state, kernel, betas, dtype="float64", **settings)
+        return ReplicaExchangeSampler(TARGET, state, kernel, betas, dtype="float64", **settings)
 
     return make
 
@@ -148,11 +149,12 @@ def test_cost_is_announced(name):
 # Negative controls ----------------------------------------------------------------------------------------------------
 
 
-class WrongSwapSign(ReplicaExchangeSampler):
+class WrongSwapSign(PlainExchange):
     """Exchanges with exp(-(beta_i - beta_j)(U_i - U_j)), a defect that published programs have had."""
 
-    def exchange_log_ratios(self, ladder, positions, energies):
-        return -super().exchange_log_ratios(ladder, positions, energies)
+    def offer(self, *arguments):
+        offer = super().offer(*arguments)
+        return offer._replace(log_ratios=-offer.log_ratios)
 
 
 class UnadjustedLangevin(Kernel):
@@ -172,7 +174,7 @@ class UnadjustedLangevin(Kernel):
 
 @pytest.mark.parametrize(
     "make",
-    [exchange(WrongSwapSign), exchange(kernel=UnadjustedLangevin(), steps_per_round=4)],
+    [exchange(exchange=WrongSwapSign()), exchange(kernel=UnadjustedLangevin(), steps_per_round=4)],
     ids=["wrong-swap-sign", "unadjusted-kernel"],
 )
 def test_the_suite_rejects_wrong_samplers(make):

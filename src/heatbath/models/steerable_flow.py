@@ -6,6 +6,8 @@ property, and a map whose Jacobian determinant is the same everywhere keeps it.
 Source: Dibak, Klein, Kraemer & Noe, arXiv 2108.01590, equations 5-8.
 """
 
+import abc
+import dataclasses
 import math
 from typing import ClassVar
 
@@ -60,6 +62,17 @@ class Steerable(Distribution):
 
     thermostat: eqx.AbstractVar[Thermostat]
 
+    @abc.abstractmethod
+    def at(self, beta) -> "Steerable":
+        """The family member at inverse temperature ``beta``. Raises ``TemperatureError`` unless 0 < beta < infinity."""
+
+    @abc.abstractmethod
+    def carried(self, x: PyTree, beta) -> PyTree:
+        """x moved from the temperature it is set to over to ``beta``.
+
+        One factor of volume for every x: for a map between {"x", "y"} of D reals it is (tau' / tau)^(D/2).
+        """
+
     @property
     def exact(self) -> bool:
         """Whether p^tau' is exactly proportional to a power of p^tau."""
@@ -89,7 +102,7 @@ class Steerable(Distribution):
     def momenta(self) -> Distribution | None:
         """The law N(0, tau I) of the auxiliaries under the extended target; None without auxiliaries."""
         count = self.auxiliaries
-        return None if count == 0 else Normal(jnp.zeros(count), jnp.sqrt(self.tau))
+        return None if count == 0 else Normal(jnp.zeros(count), jnp.sqrt(self.tau))  # pyright: ignore[reportArgumentType]
 
     def augment(self, key: Key[Array, ""], x: PyTree) -> PyTree:
         """A configuration with fresh momenta, as ``log_prob`` takes it; ``x`` itself without auxiliaries."""
@@ -98,25 +111,19 @@ class Steerable(Distribution):
         y = self.momenta.sample(key)
         return {"x": x, "y": y.astype(jnp.result_type(*jax.tree.leaves(x)))}
 
-    def at(self, beta) -> "Steerable":
-        """The family member at inverse temperature ``beta``. Raises ``TemperatureError`` unless 0 < beta < infinity."""
-        return eqx.tree_at(lambda model: model.thermostat, self, self.thermostat.at(beta))
-
 
 class SteerableBase(Steerable):
-    """Where steerable flows start: exp(-E(v) / tau) / Z(tau) on flat vectors v, ``linear`` reals followed by ``circular`` angles.
-
-    ``rescaled(v, tau)`` carries v from the temperature it is set to over to ``tau`` times T_0, by a measure-preserving map up
-    to the constant factor of volume that (tau / own tau) ** (linear / 2) is: scaling of the reals, nothing for angles.
-    """
+    """Where steerable flows start: exp(-E(v) / tau) / Z(tau) on flat vectors v, ``linear`` reals followed by angles."""
 
     linear: eqx.AbstractVar[int]
-    circular: eqx.AbstractVar[int]
 
-    def rescaled(self, v: Float[Array, " d"], tau: Scalar) -> Float[Array, " d"]:
-        """v with its reals times sqrt(tau / own tau); angles stay."""
-        factor = jnp.sqrt(tau / self.tau).astype(v.dtype)
-        return jnp.concatenate([v[: self.linear] * factor, v[self.linear :]])
+    def carried(self, x: Float[Array, " d"], beta) -> Float[Array, " d"]:
+        """x with its reals times sqrt(tau' / tau); angles stay."""
+        factor = jnp.sqrt(self.thermostat.at(beta).tau / self.tau).astype(x.dtype)
+        return jnp.concatenate([x[: self.linear] * factor, x[self.linear :]])
+
+    def at(self, beta) -> "SteerableBase":
+        return dataclasses.replace(self, thermostat=self.thermostat.at(beta))
 
 
 class ThermalBase(SteerableBase):
@@ -124,7 +131,7 @@ class ThermalBase(SteerableBase):
 
     frozen: ClassVar[bool] = True
 
-    thermostat: Thermostat
+    thermostat: Thermostat  # pyright: ignore
     linear: int = eqx.field(static=True)
     circular: int = eqx.field(static=True, default=0)
 
@@ -185,7 +192,7 @@ class SteerableFlow(Steerable):
     def carried(self, x: PyTree, beta) -> PyTree:
         """f(sqrt(tau' / tau) f^-1(x)): a draw of this temperature becomes one of ``beta``, by a map of constant Jacobian."""
         v, _ = self.bijection.inverse(x)
-        return self.bijection.forward(self.base.rescaled(v, self.thermostat.at(beta).tau))[0]
+        return self.bijection.forward(self.base.carried(v, beta))[0]
 
 
 def normal_log_prob(z: Float[Array, " n"], tau: Scalar) -> Scalar:

@@ -99,8 +99,7 @@ class Whitening(Bijection):
     def of(data: Float[Array | np.ndarray, "draws n"] | None, size: int) -> "Whitening":
         """Principal axes of ``data``, scaled to unit variance; the identity without data."""
         if data is None:
-            one = jnp.eye(size)
-            return Whitening(jnp.zeros(size), one, one, jnp.zeros(()))
+            return Whitening.diagonal(np.zeros(size), np.ones(size))
         values = np.asarray(data, dtype=np.float64)
         variances, axes = np.linalg.eigh(np.atleast_2d(np.cov(values.T)))
         if variances.min() <= 1e-12 * variances.max():
@@ -110,6 +109,12 @@ class Whitening(Bijection):
         # V diag(s) V^T keeps every coordinate close to itself, which keeps their meaning for the network.
         widths = np.sqrt(variances)
         arrays = (values.mean(axis=0), (axes * widths) @ axes.T, (axes / widths) @ axes.T, np.log(widths).sum())
+        return Whitening(*(jnp.asarray(array, dtype=float) for array in arrays))
+
+    @staticmethod
+    def diagonal(mean: Float[np.ndarray, " n"], widths: Float[np.ndarray, " n"]) -> "Whitening":
+        """mean + widths * v, elementwise."""
+        arrays = (mean, np.diag(widths), np.diag(1 / widths), np.log(widths).sum())
         return Whitening(*(jnp.asarray(array, dtype=float) for array in arrays))
 
     def forward(self, z: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, ""]]:
@@ -210,4 +215,5 @@ def steerable_flow(
         key, total, layers=layers, width=width, depth=depth, scaled=scaled, gain=gain, dtype=dtype
     )
     parts = (coupled, Whitening.of(data, dimension)) + ((Momenta(dimension),) if momenta else ())
-    return SteerableFlow(ThermalBase(Thermostat(reference_beta), total), Chain(parts), momenta)
+    base = ThermalBase(thermostat=Thermostat(reference_beta), linear=total)
+    return SteerableFlow(base=base, bijection=Chain(parts), momenta_count=momenta)

@@ -1,5 +1,10 @@
-"""Exchanges between neighbouring rungs of a ladder, and the count of round trips."""
+"""Exchanges between neighbouring rungs of a ladder, and the count of round trips.
 
+What two rungs would hold after an exchange is an ``Exchange``'s to say: each the configuration of the other
+(``PlainExchange``), or an image of it under a map between their temperatures (``flow_exchange.FlowSwap``).
+"""
+
+import abc
 from typing import NamedTuple
 
 import equinox as eqx
@@ -8,6 +13,62 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from heatbath.state import ThermoState
+from heatbath.targets.base import Target
+
+
+class Offer(NamedTuple):
+    """What the exchanges of one round would leave in one ladder, were all pairs of one parity accepted.
+
+    positions, energies:  configuration and U of it per rung; a rung without a partner keeps its own.
+    log_ratios:           log of the ratio of acceptance per pair; only those of the parity in hand mean anything.
+    evaluations:          energy evaluations used, per rung; non_finite how many of them were not finite.
+    """
+
+    positions: PyTree
+    energies: Float[Array, " rung"]
+    log_ratios: Float[Array, " pair"]
+    evaluations: Int[Array, " rung"]
+    non_finite: Int[Array, " rung"]
+
+
+class Exchange(eqx.Module):
+    """How neighbouring rungs trade configurations: the identity map, or any measure-preserving one with its inverse.
+
+    ``evaluations`` is the number of energy evaluations per rung and round, for estimates of cost.
+    """
+
+    @property
+    def evaluations(self) -> int:
+        return 0
+
+    @abc.abstractmethod
+    def offer(
+        self,
+        key: Key[Array, ""],
+        target: Target,
+        ladder: ThermoState,
+        positions: PyTree,
+        energies: Float[Array, " rung"],
+        parity: Int[Array, ""],
+    ) -> Offer:
+        """What the pairs (i, i + 1) with i of the given parity would leave. ``energies`` are U(x) in the target's unit."""
+
+
+class PlainExchange(Exchange):
+    """Each rung takes the configuration of the other; see ``exchange_log_ratios``. Costs no energy."""
+
+    def offer(self, key, target, ladder, positions, energies, parity):
+        other = partners(energies.shape[0], parity)
+        none = jnp.zeros(energies.shape, jnp.int32)
+        ratios = exchange_log_ratios(ladder, positions, energies)
+        return Offer(jax.tree.map(lambda leaf: leaf[other], positions), energies[other], ratios, none, none)
+
+
+def partners(rungs: int, parity: Int[Array, ""]) -> Int[Array, " rung"]:
+    """The rung with which each rung would trade: (i, i + 1) with i of the given parity; at an end, possibly itself."""
+    here = jnp.arange(rungs)
+    other = jnp.where(here % 2 == parity, here + 1, here - 1)
+    return jnp.where((other >= 0) & (other < rungs), other, here)
 
 
 class Swap(NamedTuple):

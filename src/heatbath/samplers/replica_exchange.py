@@ -18,11 +18,12 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.kernels.base import Kernel
+from heatbath.kernels.positions import choose
 from heatbath.process import Chunk
 from heatbath.random import named_key, step_key
 from heatbath.samplers import warmup
 from heatbath.samplers.base import Cost, Sampled, Sampler
-from heatbath.samplers.exchange import Trips, exchange_log_ratios, no_trips, swap, travelled
+from heatbath.samplers.exchange import Exchange, PlainExchange, Trips, no_trips, swap, travelled
 from heatbath.samplers.placement import LADDER_AXIS, gathered, placed
 from heatbath.samplers.records import Representative, dimension, from_arrays, sample_axes, to_arrays
 from heatbath.samplers.starts import start_energies, starts
@@ -91,6 +92,7 @@ class ReplicaExchangeSampler(Sampler):
     draws_per_chunk:   recorded times per ``advance``.
     initial:           start configuration, or one per (ladder, rung), or None for ``target.initial``.
     dtype:             floating type of the walkers.
+    exchange:          how neighbours trade configurations: as they are, or by a map (``flow_exchange.FlowSwap``).
     canonical:         x -> x of the same u, applied to every walker once a round (wrapping, centring).
     mesh:              devices over which ladders are spread (one axis named "ladder"), or None.
 
@@ -111,6 +113,7 @@ class ReplicaExchangeSampler(Sampler):
     draws_per_chunk: int = eqx.field(static=True, default=50)
     initial: PyTree | None = None
     biases: PyTree | None = None
+    exchange: Exchange = PlainExchange()
     dtype: str = eqx.field(static=True, default="float32")
     canonical: Representative | None = eqx.field(static=True, default=None)
     mesh: Mesh | None = eqx.field(static=True, default=None)
@@ -164,7 +167,8 @@ class ReplicaExchangeSampler(Sampler):
         return {**sample_axes(self.target.space, leading), "energies": leading, "walker": leading}
 
     def cost(self) -> Cost:
-        per_round = self.ladders * self.rungs * (1 + self.steps_per_round * self.kernel.evaluations)
+        per_rung = 1 + self.steps_per_round * self.kernel.evaluations + self.exchange.evaluations
+        per_round = self.ladders * self.rungs * per_rung
         recorded = -(-self.draws // self.draws_per_chunk) * self.draws_per_chunk * self.ladders * self.rungs
         width = np.dtype(self.dtype).itemsize
         disk = recorded * (width * (dimension(self.target.space) + 1) + 4)
@@ -262,10 +266,6 @@ class ReplicaExchangeSampler(Sampler):
             )
         return ThermoState(betas, biases)
 
-    def exchange_log_ratios(self, ladder: ThermoState, positions: PyTree, energies: Array) -> Array:
-        """log ratios of the exchanges between neighbours of one ladder."""
-        return exchange_log_ratios(ladder, positions, energies)
-
     def _move(self, key: Array, x: PyTree, log_step: Array, state: ThermoState) -> Moved:
         """The kernel steps of one round at one rung."""
         u = ReducedEnergy(self.target, state)
@@ -295,15 +295,18 @@ class ReplicaExchangeSampler(Sampler):
         moved = eqx.filter_vmap(self._move)(
             jax.random.split(key_move, self.rungs), ladder.positions, ladder.log_steps, states
         )
-        ratios = self.exchange_log_ratios(states, moved.position, moved.energy)
-        outcome = swap(key_swap, ratios, number % 2)
+        offer = self.exchange.offer(
+            jax.random.fold_in(key_swap, 1), self.target, states, moved.position, moved.energy, number % 2
+        )
+        outcome = swap(key_swap, offer.log_ratios, number % 2)
+        traded = outcome.source != jnp.arange(self.rungs)
         walkers = ladder.walkers[outcome.source]
         ladder = ladder._replace(
-            positions=jax.tree.map(lambda leaf: leaf[outcome.source], moved.position),
-            energies=moved.energy[outcome.source],
+            positions=jax.vmap(choose)(traded, offer.positions, moved.position),
+            energies=jnp.where(traded, offer.energies, moved.energy),
             walkers=walkers,
-            non_finite=ladder.non_finite + moved.non_finite,
-            evaluations=ladder.evaluations + moved.evaluations,
+            non_finite=ladder.non_finite + moved.non_finite + offer.non_finite,
+            evaluations=ladder.evaluations + moved.evaluations + offer.evaluations,
             trips=travelled(ladder.trips, walkers),
         )
         return ladder, moved, outcome
