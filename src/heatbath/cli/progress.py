@@ -1,10 +1,11 @@
 """Progress on stderr: one living line on a terminal, a plain line every ten seconds elsewhere.
 
-Both show the phase, how much is done, the rate, the time left, and one number of the science (round trips, or
-acceptance), because a fast run that does not mix is no good.
+Both show the phase, how much is done, the rate, the time left, and one number of the science (round trips,
+acceptance, or what a trained model's draws are worth), because a fast run that does not mix is no good.
 """
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,9 @@ INTERVAL = 10.0
 NUMBERS = {
     "round_trips": "round trips",
     "acceptance": "acceptance",
+    "validation_ess": "validation ESS",
+    "validation_loss": "held-out loss",
+    "loss": "loss",
     "mean_energy": "mean energy",
 }
 
@@ -24,8 +28,10 @@ NUMBERS = {
 def number(metrics: Mapping[str, float]) -> str:
     """The one scientific number of a chunk, with its name; empty when there is none."""
     for name, label in NUMBERS.items():
-        if name in metrics:
+        if name in metrics and math.isfinite(metrics[name]):
             value = metrics[name]
+            if name == "validation_ess":
+                return f"{label} {100 * value:.2g} %"
             return f"{label} {value:.0f}" if float(value).is_integer() and abs(value) >= 1 else f"{label} {value:.3g}"
     return ""
 
@@ -33,10 +39,11 @@ def number(metrics: Mapping[str, float]) -> str:
 def line(beat: Beat) -> str:
     """A beat in one line."""
     left = "" if beat.remaining is None or beat.fraction >= 1 else f"{duration(beat.remaining)} left"
+    training = "optimiser_step" in beat.metrics
     parts = [
         f"{beat.phase} {100 * beat.fraction:3.0f} %",
-        f"{beat.draws} draws",
-        f"{amount(beat.rate)} energies/s",
+        f"step {beat.metrics['optimiser_step']:.0f}" if training else f"{beat.draws} draws",
+        f"{amount(beat.rate)} energies/s" if beat.rate or not training else "",
         number(beat.metrics),
         left,
     ]

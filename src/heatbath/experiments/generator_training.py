@@ -1,13 +1,19 @@
 """From a target and data to a trainer of a generator, and from a training to a model directory and numbers."""
 
 import dataclasses
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from heatbath.estimate import Estimate
+from heatbath.estimators import pareto_k
 from heatbath.experiments import generator_builders, generators
 from heatbath.experiments.training_data import TrainingData, facts
 from heatbath.io import provenance
@@ -16,11 +22,19 @@ from heatbath.io.run_directory import RunDirectory, json_ready
 from heatbath.random import named_key
 from heatbath.training import AdamW, OneCycle, Trainer, WeightsAndLikelihood
 from heatbath.training.objectives import MaximumLikelihood, Objective
+from heatbath.training.self_improvement import draw_weighted
+from heatbath.training.validation import efficiency, forward_efficiency
 
 #: Held-out configurations that a validation looks at.
 HELD_OUT = 2000
 #: Points of the training curve in the model card.
 CURVE_POINTS = 200
+#: Draws from which the finished model's efficiency is measured.
+FINAL_DRAWS = 10_000
+#: Kish's efficiency below which reweighted draws of a model would mean nothing.
+LEAST_EFFICIENCY = 0.01
+#: Draws of the data worth less than this share of the model's own point to modes that the model lacks.
+MISSING_MODES = 0.2
 
 
 def make_trainer(
@@ -102,7 +116,7 @@ def conclude(prepared: Any, stage: Any, data: TrainingData, run: RunDirectory) -
         "skipped": int(carry.skipped),
         "parameters": generator_builders.described(model)["parameters"],
         **facts(data),
-        "metrics": measured,
+        "metrics": {name: float(estimate.value) for name, estimate in measured.items()},
         "versions": {"heatbath": provenance.heatbath.__version__, **provenance.package_versions()},
         "curve": curve(rows),
     }
@@ -111,22 +125,49 @@ def conclude(prepared: Any, stage: Any, data: TrainingData, run: RunDirectory) -
     return json_ready(_results(prepared, training, measured, finished=finished))
 
 
-def measure(prepared: Any, trainer: Trainer, model: Any) -> dict[str, float]:
-    """Efficiency of ``FINAL_DRAWS`` fresh draws, and likelihood and forward efficiency of the held-out data."""
-    from heatbath.experiments.train import FINAL_DRAWS
-    from heatbath.training.trainer import validated
-
+def measure(prepared: Any, trainer: Trainer, model: Any) -> dict[str, Estimate]:
+    """Efficiency of ``FINAL_DRAWS`` fresh draws, and likelihood and forward efficiency of the held-out data, with errors."""
     validation = trainer.validation
     assert isinstance(validation, WeightsAndLikelihood)
-    final = dataclasses.replace(validation, draws=FINAL_DRAWS)
-    found = validated(model, final, named_key(prepared.key, "final validation"))
-    return {name: float(value) for name, value in found.items()}
+    assert validation.u is not None
+    key = named_key(prepared.key, "final validation")
+    _, drawn = draw_weighted(key, model, validation.u, FINAL_DRAWS, chunk=validation.chunk)
+    drawn = np.asarray(drawn, np.float64)
+    log_probs, held_out = (np.asarray(v, np.float64) for v in _of_data(model, validation))
+    tail = pareto_k(drawn) if np.isfinite(drawn).any() else math.nan
+    return {
+        "validation_ess": _jackknife(efficiency, drawn, f"Kish, {FINAL_DRAWS} draws"),
+        "validation_forward_ess": _jackknife(forward_efficiency, held_out, f"{held_out.size} held-out configurations"),
+        "validation_loss": Estimate(
+            float(-log_probs.mean()),
+            float(log_probs.std(ddof=1) / math.sqrt(log_probs.size)),
+            float(log_probs.size),
+            f"{log_probs.size} held-out configurations",
+        ),
+        "pareto_k": Estimate(float(tail), math.nan, float(drawn.size), "tail of the weights"),
+    }
+
+
+@eqx.filter_jit
+def _of_data(model: Any, validation: WeightsAndLikelihood) -> tuple[Array, Array]:
+    """log q and log w = -u - log q of the held-out configurations."""
+    assert validation.u is not None
+    log_probs = jax.lax.map(model.log_prob, validation.held_out, batch_size=validation.chunk)
+    return log_probs, -jax.lax.map(validation.u, validation.held_out, batch_size=validation.chunk) - log_probs
+
+
+def _jackknife(function: Callable[[Array], Array], values: np.ndarray, method: str, blocks: int = 20) -> Estimate:
+    """``function`` of all values with its error from leaving out one of ``blocks`` blocks at a time."""
+    value = float(function(jnp.asarray(values)))
+    blocks = min(blocks, values.size)
+    parts = np.array_split(values, blocks)
+    left_out = [float(function(jnp.asarray(np.concatenate([*parts[:i], *parts[i + 1 :]])))) for i in range(blocks)]
+    error = math.sqrt((blocks - 1) * float(np.var(left_out)))
+    return Estimate(value, error, float(values.size), method)
 
 
 def read_metrics(run: RunDirectory) -> list[dict[str, Any]]:
     """The lines of a training's metrics.jsonl."""
-    import json
-
     if not run.metrics.exists():
         return []
     return [json.loads(line) for line in run.metrics.read_text().splitlines() if line.endswith("}")]
@@ -154,13 +195,12 @@ def curve(rows: list[dict[str, Any]], points: int = CURVE_POINTS) -> dict[str, l
 
 
 def _results(
-    prepared: Any, training: Mapping[str, Any], measured: Mapping[str, float], *, finished: bool
+    prepared: Any, training: Mapping[str, Any], measured: Mapping[str, Estimate], *, finished: bool
 ) -> dict[str, Any]:
     from heatbath.experiments.analysis import _describe
-    from heatbath.experiments.train import FINAL_DRAWS, LEAST_EFFICIENCY
 
     target, config = prepared.target, prepared.config
-    efficiency = measured["validation_ess"]
+    effective = float(measured["validation_ess"].value)
     names = {"steps": "training_steps", "seconds": "training_seconds"}
     facts = ("parameters", "steps", "seconds", "seed", "batch_size", "configurations", "skipped")
     shown = {names.get(name, name): training[name] for name in facts}
@@ -172,50 +212,47 @@ def _results(
             "beta": float(prepared.state.beta),
         },
         "method": f"training of {config.model.kind}",
-        "verdict": verdict(efficiency, measured, finished=finished, least=LEAST_EFFICIENCY),
+        "verdict": verdict(effective, float(measured["validation_forward_ess"].value), finished=finished),
         "generator": {
             "model": {"kind": config.model.kind, "size": config.model.size, "temperature": config.temperature, **shown},
             "ess": {
                 "draws": FINAL_DRAWS,
-                "raw": efficiency * FINAL_DRAWS,
-                "fraction": efficiency,
-                "forward_fraction": measured.get("validation_forward_ess"),
+                "raw": effective * FINAL_DRAWS,
+                "fraction": effective,
+                "forward_fraction": float(measured["validation_forward_ess"].value),
+                "pareto_k": float(measured["pareto_k"].value),
             },
             "training": training["curve"],
         },
-        "estimates": _estimates(measured),
+        "estimates": {label: measured[name].to_dict() for name, label in LABELS.items()},
         "training": {name: value for name, value in training.items() if name not in ("curve", "metrics")},
     }
 
 
-def _estimates(measured: Mapping[str, float]) -> dict[str, Any]:
-    labels = {
-        "validation_ess": "effective draws per draw",
-        "validation_forward_ess": "effective draws per draw of the data",
-        "validation_loss": "held-out negative log likelihood",
-    }
-    plain = {"standard_error": None, "unit": "1"}
-    return {label: {"value": measured[name], **plain} for name, label in labels.items() if name in measured}
+#: What the measured numbers are called where people read them.
+LABELS = {
+    "validation_ess": "effective draws per draw",
+    "validation_forward_ess": "effective draws per draw of the data",
+    "validation_loss": "held-out negative log likelihood",
+}
 
 
-def verdict(efficiency: float, measured: Mapping[str, float], *, finished: bool, least: float) -> dict[str, Any]:
-    """Whether the model may be used: trained to its end, and with weights that mean something."""
-    reasons = []
-    words = f"reweighted draws of the model are worth {100 * efficiency:.2g} % of independent ones"
+def verdict(effective: float, forward: float, *, finished: bool) -> dict[str, Any]:
+    """Whether the model may be used: trained to its end, and with weights that mean something.
+
+    ``effective`` is what a draw of the model is worth after reweighting, ``forward`` the same of a draw of the data.
+    """
+    reasons, cautions = [], []
+    words = f"draws of the model are worth {100 * effective:.2g} % of independent ones"
     if not finished:
         reasons.append("The training has not come to its end.")
-    if not efficiency >= least:
-        reasons.append(f"{words[0].upper()}{words[1:]}; below {100 * least:g} % their averages would mean nothing.")
-    converged = not reasons
-    cautions = []
-    forward = measured.get("validation_forward_ess")
-    if converged and forward is not None and np.isfinite(forward) and forward < 0.2 * efficiency:
-        cautions.append(
-            f"Draws of the data are worth {100 * forward:.2g} % only: the model lacks something that the data hold."
-        )
+    if not effective >= LEAST_EFFICIENCY:
+        reasons.append(f"Reweighted {words}; below {100 * LEAST_EFFICIENCY:g} % their averages would mean nothing.")
+    if not reasons and np.isfinite(forward) and forward < MISSING_MODES * effective:
+        cautions.append(f"Draws of the data are worth {100 * forward:.2g} % only: the model lacks what they hold.")
     return {
-        "converged": converged,
-        "reasons": reasons or [f"{words[0].upper()}{words[1:]}."],
+        "converged": not reasons,
+        "reasons": reasons or [f"Reweighted {words}."],
         "checks": [],
         "cautions": cautions,
     }

@@ -16,9 +16,7 @@ from heatbath.experiments import generators, sample
 from heatbath.experiments.config import Quantity
 from heatbath.experiments.sample import AUTO, RunConfig, SamplerConfig, TargetConfig
 
-#: Kish's efficiency below which reweighted draws of a model would mean nothing.
-LEAST_EFFICIENCY = 0.01
-#: Draws from which the finished model's efficiency is measured.
+#: Draws from which the finished model's efficiency is measured (``generator_training.FINAL_DRAWS``, read without JAX).
 FINAL_DRAWS = 10_000
 
 
