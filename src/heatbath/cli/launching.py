@@ -23,14 +23,10 @@ def layered(
     if preset is not None and preset not in presets:
         raise UsageError(f"unknown preset {preset!r}. {nearest(preset, presets)}")
     from_file = read(file) if file is not None else {}
-    target = from_file.get("target")
-    if (
-        file is not None
-        and isinstance(target, dict)
-        and isinstance(target.get("structure"), str)
-        and target["structure"]
-    ):
-        target["structure"] = str(file.parent / target["structure"])  # paths in a file are relative to it
+    for table, key in (("target", "structure"), ("sampler", "model")):
+        found = from_file.get(table)
+        if file is not None and isinstance(found, dict) and isinstance(found.get(key), str) and found[key]:
+            found[key] = str(file.parent / found[key])  # paths in a file are relative to it
     return merge(presets[preset or "default"], from_file, assignments(settings), _given(options))
 
 

@@ -27,6 +27,10 @@ def sample(
     seed: Annotated[int | None, Parameter(help="One integer that fixes every random number.")] = None,
     out: Annotated[Path | None, Parameter(help="Run directory; runs/<date>-<target>-<hash> by default.")] = None,
     method: Annotated[str | None, Parameter(help="`heatbath list methods` names them.")] = None,
+    model: Annotated[
+        Path | None,
+        Parameter(help="Model directory or run of `heatbath train`, for --method flow; one that ships by default."),
+    ] = None,
     forcefield: Annotated[str | None, Parameter(help="Force field of a molecule, e.g. amber14-obc2.")] = None,
     ladders: Annotated[
         int | None, Parameter(help="Independent ladders (or chains); errors come from their spread.")
@@ -52,15 +56,22 @@ def sample(
     options: dict[str, Any] = {
         "seed": seed,
         "temperature": temperature,
-        "target": {**_target(target), "sequence": sequence, "capped": capped or None, "forcefield": forcefield},
-        "sampler": {"samples": samples, "method": method, "ladders": ladders, "rungs": rungs},
+        "target": {**named_target(target), "sequence": sequence, "capped": capped or None, "forcefield": forcefield},
+        "sampler": {
+            "samples": samples,
+            "method": method or (None if model is None else "flow"),
+            "model": None if model is None else str(model),
+            "ladders": ladders,
+            "rungs": rungs,
+        },
         "run": {"max_time": max_time},
     }
     values = layered("sample", options, file=config, settings=settings, preset=preset)
     return launch("sample", values, out=out, overwrite=overwrite, dry_run=dry_run, quiet=quiet, json=json)
 
 
-def _target(word: str | None) -> dict[str, str]:
+def named_target(word: str | None) -> dict[str, str]:
+    """The configuration of the target that a word on the command line names. Raises ``UsageError`` when it names none."""
     from heatbath.targets.registry import ENTRIES
 
     if word is None:

@@ -29,13 +29,20 @@ from heatbath.targets.base import Target
 
 
 def analyse(
-    target: Target, state: ThermoState, sampled: Sampled, *, seed: int = 0, structures_dir: Path | None = None
+    target: Target,
+    state: ThermoState,
+    sampled: Sampled,
+    *,
+    seed: int = 0,
+    structures_dir: Path | None = None,
+    generator: dict[str, Any] | None = None,
 ) -> dict:
     """The results of a run, ready for ``json.dumps(results, allow_nan=False)``.
 
     Errors come from the spread over independent chains wherever the ensemble has them. ``seed`` fixes the resampling from
     which the representative of a basin is chosen. When ``structures_dir`` is given and the target is a molecule, one PDB file
     per basin is written there, and named in the results relative to the run directory (``"structures/basin-0.pdb"``).
+    ``generator`` is the section on the trained model that made the draws (``generator_results.py``).
 
     Sections: ``target``, ``temperature``, ``method``, ``verdict``, ``estimates``, ``surfaces``, ``basins``,
     ``free_energy_differences``, ``ladder``, ``chains``, ``weights``, ``stereochemistry``, ``cost``, ``bias``; those that
@@ -66,6 +73,8 @@ def analyse(
         },
         "bias": ensemble.bias,
     }
+    if generator is not None:
+        results["generator"] = generator
     results = json_ready(results)
     chains = np.shape(ensemble.log_weights)[0] if ensemble.axes == ("chain", "draw") else 0
     results["verdict"] = json_ready(judge(results, chains=chains, visits=visits(ensemble, coordinates, cold)))

@@ -7,4 +7,9 @@ METHODS = {
     "langevin": "independent Langevin (BAOAB) chains: physical dynamics, with a step-size bias that is declared",
     "random-walk": "independent random-walk Metropolis chains; needs energies only",
     "gibbs": "independent chains of single-site heat-bath moves, for lattices",
+    "flow": "independent draws of a trained generator (--model, or one that ships), weighted exactly; seconds, no chains",
+    "flow-smc": "draws of a trained generator carried to the target by sequential Monte Carlo with MALA moves",
 }
+
+#: Methods whose draws come from a trained model.
+GENERATOR_METHODS = ("flow", "flow-smc")

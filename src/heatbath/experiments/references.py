@@ -54,7 +54,7 @@ SYSTEMS: Mapping[str, ReferenceSystem] = MappingProxyType(
                 {"name": "alanine-dipeptide"},
                 "300 K",
                 200_000,
-                9001,
+                9101,
                 frames=200_000,
                 packaged=4800,
             ),

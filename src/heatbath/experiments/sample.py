@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from heatbath.errors import InvalidArgumentError, StructureError, UsageError, nearest
 from heatbath.experiments.config import Quantity
-from heatbath.experiments.methods import METHODS
+from heatbath.experiments.methods import GENERATOR_METHODS, METHODS
 from heatbath.targets import registry
 from heatbath.units import beta_from_temperature, parse_quantity
 
@@ -22,6 +22,8 @@ MOLECULE_FORCE_FIELD = "amber99sbildn-obc2"
 MOLECULE_TEMPERATURE = "300 K"
 #: Name of the copy of the user's structure file inside the run directory.
 STRUCTURE_COPY = "structure.pdb"
+#: Name of the copy of the trained model inside the run directory.
+MODEL_COPY = "model"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +44,12 @@ class SamplerConfig:
 
     ``samples`` counts all chains together; ``ladders`` are the independent ones (chains, for methods without a ladder);
     ``warmup`` and ``thin`` count rounds of a replica exchange and steps of a chain; ``chunk`` is the number of times that is
-    recorded between two looks at the clock.
+    recorded between two looks at the clock. ``model`` is a model directory or a run of ``heatbath train``, for the methods
+    that draw from a trained generator; empty for the one that ships for the target.
     """
 
     method: str = AUTO
+    model: str = ""
     samples: int = 10_000
     ladders: int | Literal["auto"] = AUTO
     rungs: int | Literal["auto"] = AUTO
@@ -88,13 +92,17 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """The objects of one run, and its configuration with every choice made."""
+    """The objects of one run, and its configuration with every choice made.
+
+    ``generator`` is the trained model and its card, for the methods that use one.
+    """
 
     config: SampleConfig
     target: Any
     state: Any
     sampler: Any
     key: Any
+    generator: Any = None
 
     @property
     def units(self) -> dict[str, str]:
@@ -112,18 +120,42 @@ def check(config: SampleConfig, base: Path | None = None) -> SampleConfig:
     """
     _check_target(config.target, base)
     _check_numbers(config)
+    config = _with_model(config, base)
     temperature = config.temperature
     if temperature == AUTO:
         entry = registry.ENTRIES.get(config.target.name)
         temperature = MOLECULE_TEMPERATURE if entry is None else str(entry.temperature)
     _check_temperature(temperature, is_molecule(config.target))
-    method = config.sampler.method
-    if method != AUTO and method not in METHODS:
-        raise UsageError(f"unknown method {method!r}. {nearest(method, METHODS)}")
     target = config.target
     if is_molecule(target) and target.forcefield == AUTO:
         target = dataclasses.replace(target, forcefield=MOLECULE_FORCE_FIELD)
     return dataclasses.replace(config, temperature=temperature, target=target)
+
+
+def _with_model(config: SampleConfig, base: Path | None) -> SampleConfig:
+    """The configuration with its model found, and with the model's temperature where none was asked for."""
+    method, sampler = config.sampler.method, config.sampler
+    if method != AUTO and method not in METHODS:
+        raise UsageError(f"unknown method {method!r}. {nearest(method, METHODS)}")
+    if method not in GENERATOR_METHODS:
+        if sampler.model:
+            raise UsageError(
+                f"sampler.model belongs to the methods {' and '.join(GENERATOR_METHODS)}; found {method!r}."
+            )
+        return config
+    for name in ("ladders", "rungs", "hottest", "warmup", "thin"):
+        if getattr(sampler, name) != AUTO:
+            raise UsageError(f"sampler.{name} belongs to Markov chains; draws of a trained model are independent.")
+    from heatbath.experiments.shipped import model_folder
+
+    folder = model_folder(config.target, title(config), sampler.model, base)
+    if not sampler.model:
+        config = dataclasses.replace(config, sampler=dataclasses.replace(sampler, model=str(folder)))
+    if config.temperature == AUTO:
+        from heatbath.io.models import read_card
+
+        config = dataclasses.replace(config, temperature=read_card(folder).temperature)
+    return config
 
 
 def is_molecule(target: TargetConfig) -> bool:
@@ -138,18 +170,26 @@ def title(config: SampleConfig) -> str:
     return target.name or target.sequence or Path(target.structure).stem
 
 
-def attachments(config: SampleConfig) -> dict[str, str]:
+def attachments(config: SampleConfig) -> dict[str, str | bytes]:
     """Files of the user that the run directory keeps a copy of, so that it can be moved and resumed anywhere."""
-    if not config.target.structure:
-        return {}
-    return {STRUCTURE_COPY: Path(config.target.structure).read_text(encoding="utf-8", errors="replace")}
+    files: dict[str, str | bytes] = {}
+    if config.target.structure:
+        files[STRUCTURE_COPY] = Path(config.target.structure).read_text(encoding="utf-8", errors="replace")
+    if config.sampler.model:
+        from heatbath.io.models import find_model
+
+        folder = find_model(Path(config.sampler.model))
+        files |= {f"{MODEL_COPY}/{name}": (folder / name).read_bytes() for name in ("model.toml", "arrays.npz")}
+    return files
 
 
 def attached(config: SampleConfig) -> SampleConfig:
     """The configuration that refers to the copies of ``attachments`` instead of the user's own files."""
-    if not config.target.structure:
-        return config
-    return dataclasses.replace(config, target=dataclasses.replace(config.target, structure=STRUCTURE_COPY))
+    if config.target.structure:
+        config = dataclasses.replace(config, target=dataclasses.replace(config.target, structure=STRUCTURE_COPY))
+    if config.sampler.model:
+        config = dataclasses.replace(config, sampler=dataclasses.replace(config.sampler, model=MODEL_COPY))
+    return config
 
 
 def extended(config: SampleConfig, samples: str) -> SampleConfig:
@@ -218,11 +258,37 @@ def prepare(config: SampleConfig, base: Path | None = None) -> Prepared:
     config = check(config, base)
     target = build_target(config.target, base)
     state = at_temperature(target, config.temperature)
+    if config.sampler.method in GENERATOR_METHODS:
+        return _prepare_generator(config, base, target, state)
     config = _with_ladder(config, target)
     sampler = make_sampler(target, state, **_options(config))
     if config.sampler.chunk != AUTO:
         sampler = dataclasses.replace(sampler, draws_per_chunk=config.sampler.chunk)
     return Prepared(_resolved(config, sampler), target, state, sampler, jax.random.key(config.seed))
+
+
+def _prepare_generator(config: SampleConfig, base: Path | None, target: Any, state: Any) -> Prepared:
+    """The objects of a run that draws from a trained model."""
+    import jax
+
+    from heatbath.experiments.generator_sampling import DRAWS_AT_ONCE, generator_sampler
+    from heatbath.experiments.generators import load_generator
+    from heatbath.samplers.memory import require_memory
+
+    sampler = config.sampler
+    model, card = load_generator((base or Path()) / sampler.model, target, config.temperature)
+    process = generator_sampler(
+        target,
+        state,
+        model,
+        centre_scale=card.centre_scale,
+        samples=sampler.samples,
+        method=sampler.method,
+        draws_at_once=DRAWS_AT_ONCE if sampler.chunk == AUTO else int(sampler.chunk),
+    )
+    require_memory(process)
+    resolved = dataclasses.replace(config, sampler=dataclasses.replace(sampler, chunk=process.draws_per_chunk))
+    return Prepared(resolved, target, state, process, jax.random.key(config.seed), (model, card))
 
 
 def _with_ladder(config: SampleConfig, target: Any) -> SampleConfig:
@@ -272,7 +338,7 @@ def build_target(config: TargetConfig, base: Path | None = None) -> Any:
 def _options(config: SampleConfig) -> dict[str, Any]:
     """Arguments of ``make_sampler``: what is decided; "auto" keeps the sampler's own default."""
     fields = dataclasses.asdict(config.sampler)
-    options = {name: value for name, value in fields.items() if value != AUTO and name != "chunk"}
+    options = {name: value for name, value in fields.items() if value != AUTO and name not in ("chunk", "model")}
     if config.sampler.method != "replica-exchange":
         for name in ("rungs", "hottest"):
             if name in options:
@@ -308,4 +374,10 @@ def results(prepared: Prepared, sampled: Any, structures: Path | None = None) ->
     """Every number of results.json from what the sampler collected."""
     from heatbath.experiments.analysis import analyse
 
-    return analyse(prepared.target, prepared.state, sampled, seed=prepared.config.seed, structures_dir=structures)
+    seed = prepared.config.seed
+    generator = None
+    if prepared.generator is not None:
+        from heatbath.experiments.generator_sampling import described
+
+        generator = described(prepared.target, prepared.state, sampled, *prepared.generator, seed=seed)
+    return analyse(prepared.target, prepared.state, sampled, seed=seed, structures_dir=structures, generator=generator)

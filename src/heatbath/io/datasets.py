@@ -108,7 +108,7 @@ def records(folder: Path | None = None) -> dict[str, dict[str, Any]]:
 def load_reference(name: str, folder: Path | None = None, *, least: int = 0) -> Reference:
     """The reference called ``name`` with at least ``least`` frames, from ``folder`` (default: ``data_folder``) or the package.
 
-    The larger of the two is taken. Raises ``MissingDataError`` with the command that makes it when there is none or it is
+    The folder comes first. Raises ``MissingDataError`` with the command that makes it when there is none or it is
     too small, and when a file does not have the checksum that its record states.
     """
     own = data_folder() / "references" if folder is None else Path(folder)
@@ -122,7 +122,7 @@ def load_reference(name: str, folder: Path | None = None, *, least: int = 0) -> 
             f"expected the {what} in '{own}' or in the package; {here}. Make it with: heatbath reference {name}"
             + (f" --frames {least}" if least else "")
         )
-    return _read(max(fitting, key=lambda place: sizes[place]), name)
+    return _read(fitting[0], name)
 
 
 def write_reference(folder: Path, name: str, reference: Reference) -> Path:

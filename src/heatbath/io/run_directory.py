@@ -49,8 +49,8 @@ class RunDirectory:
 
     # Making and opening -----------------------------------------------------------------------------------------------
     @classmethod
-    def create(cls, path: Path, files: Mapping[str, str], *, overwrite: bool = False) -> "RunDirectory":
-        """A new run directory that holds ``files`` (name -> text) and the status "running".
+    def create(cls, path: Path, files: Mapping[str, str | bytes], *, overwrite: bool = False) -> "RunDirectory":
+        """A new run directory that holds ``files`` (name, with folders, -> content) and the status "running".
 
         It is filled aside and renamed, so it is complete or absent. Raises ``RunDirectoryError`` when ``path`` exists
         (with ``overwrite`` a previous run or an empty folder there is replaced, anything else never) or cannot be written.
@@ -63,8 +63,9 @@ class RunDirectory:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
             try:
-                for name, text in {**files, "STATUS": "running\n"}.items():
-                    write_atomically(aside / name, text)
+                for name, content in {**files, "STATUS": "running\n"}.items():
+                    (aside / name).parent.mkdir(parents=True, exist_ok=True)
+                    write_atomically(aside / name, content)
                 _move_into_place(aside, path)
             except BaseException:
                 shutil.rmtree(aside, ignore_errors=True)
