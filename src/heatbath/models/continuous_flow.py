@@ -12,7 +12,6 @@ against 1/|Dv|; the first guess extrapolates the increments of the steps before,
 pass, but its weight needs the inverse of every step's Jacobian applied to a direction: five or more products, not one.)
 """
 
-import math
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -23,9 +22,10 @@ from jaxtyping import Array, Float, Int, Key, Scalar
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.models.base import Distribution
-from heatbath.models.bijections import Affine, Bijection
+from heatbath.models.bijections import Bijection
 from heatbath.models.interpolants import Interpolant, Straight
 from heatbath.models.nets.velocity import Velocity
+from heatbath.models.standardisation import standardisation
 from heatbath.models.subspaces import FullSpace, MeanFree, Subspace, SubspaceNormal
 
 #: Velocity evaluations of one step.
@@ -61,54 +61,6 @@ class TimeGrid(eqx.Module):
     def steps(self) -> int:
         """K."""
         return self.nodes.shape[0] - 1
-
-
-class Scaled(Bijection):
-    """x = C + scale (z - C) for particles (n, d) with mean C: sizes change, the mean does not. log det = (n - 1) d log scale."""
-
-    frozen: ClassVar[bool] = True
-
-    scale: Float[Array, ""]
-
-    def forward(self, z):
-        return self._apply(z, self.scale), self._log_det(z)
-
-    def inverse(self, x):
-        return self._apply(x, 1 / self.scale), -self._log_det(x)
-
-    @staticmethod
-    def _apply(z, scale):
-        centre = jnp.mean(z, axis=0, keepdims=True)
-        return (centre + scale * (z - centre)).astype(z.dtype)
-
-    def _log_det(self, z):
-        return (z.shape[0] - 1) * z.shape[1] * jnp.log(self.scale)
-
-
-class Whitening(Bijection):
-    """x = mean + root z with a constant symmetric positive matrix ``root``, the square root of a covariance (d, d)."""
-
-    frozen: ClassVar[bool] = True
-
-    mean: Float[Array, " d"]
-    root: Float[Array, "d d"]
-    inverse_root: Float[Array, "d d"]
-    log_det: Float[Array, ""]
-
-    def __init__(self, mean, covariance):
-        values, vectors = np.linalg.eigh(np.asarray(covariance, dtype=np.float64))
-        if not (values > 0).all():
-            raise InvalidArgumentError("the covariance must be positive definite: give more data than dimensions")
-        self.mean = jnp.asarray(mean, dtype=float)
-        self.root = jnp.asarray((vectors * np.sqrt(values)) @ vectors.T, dtype=float)
-        self.inverse_root = jnp.asarray((vectors / np.sqrt(values)) @ vectors.T, dtype=float)
-        self.log_det = jnp.asarray(0.5 * np.sum(np.log(values)), dtype=float)
-
-    def forward(self, z):
-        return self.mean.astype(z.dtype) + self.root.astype(z.dtype) @ z, self.log_det
-
-    def inverse(self, x):
-        return self.inverse_root.astype(x.dtype) @ (x - self.mean.astype(x.dtype)), -self.log_det
 
 
 class Inversion(NamedTuple):
@@ -312,24 +264,8 @@ def continuous_flow(
     particles = centre_scale is not None
     subspace = MeanFree(tuple(shape)) if particles else FullSpace(tuple(shape))
     base = SubspaceNormal(subspace, centre_scale, dtype)
-    outer = _standardisation(shape, data, particles=particles, whiten=whiten)
+    outer = standardisation(shape, data, particles=particles, whiten=whiten)
     times = TimeGrid.uniform(steps) if times is None else times
     return ContinuousFlow(
         base, velocity, outer, times, interpolant or Straight(), integrator=integrator, tolerance=tolerance
     )
-
-
-def _standardisation(shape, data, *, particles, whiten) -> Bijection:
-    values = None if data is None else np.asarray(data, dtype=np.float64)
-    if values is not None and values.shape[1:] != tuple(shape):
-        raise InvalidArgumentError(f"expected data of shape (m, {', '.join(map(str, shape))}); found {values.shape}")
-    if particles:
-        scale = 1.0 if values is None else np.std(values - values.mean(axis=1, keepdims=True))
-        return Scaled(jnp.asarray(scale, dtype=float))
-    if whiten:
-        size = math.prod(shape)
-        mean = np.zeros(size) if values is None else values.mean(axis=0)
-        return Whitening(mean, np.eye(size) if values is None else np.cov(values.T).reshape(size, size))
-    shift = np.zeros(shape) if values is None else values.mean(axis=0)
-    scale = np.ones(shape) if values is None else values.std(axis=0)
-    return Affine(jnp.asarray(shift, dtype=float), jnp.asarray(scale, dtype=float))

@@ -4,13 +4,16 @@ Nets compute in the type of their weights (float32 unless said otherwise) and re
 """
 
 import abc
+import dataclasses
 import math
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
+from heatbath.errors import InvalidArgumentError
 from heatbath.models.nets.residual import Dense, ResidualNetwork
 
 
@@ -60,7 +63,8 @@ class GatedLinearVelocity(Velocity):
 
     Experts that are linear in x with a symmetric matrix, whose eigenvalues follow time; the gate decides between them. One
     hidden layer whose units are switched by the gate, in other words, and the exact form of the field of a mixture of
-    normals once there are as many experts as modes. a_e(t), b_e(t) are small networks of t.
+    normals once there are as many experts as modes. a_e(t), b_e(t) are small networks of t. U_e is ``vectors``/sqrt(d), so that
+    an optimiser's step of equal size per number means the same in every dimension.
     """
 
     vectors: Float[Array, "d hidden"]
@@ -85,7 +89,7 @@ class GatedLinearVelocity(Velocity):
         """``experts`` matrices of ``rank`` (all of the dimension unless given); eigenvalues and shifts begin at zero."""
         rank = dimension if rank is None else rank
         k_vectors, k_rates, k_shifts, k_gate, k_skip = jax.random.split(key, 5)
-        vectors = jax.random.normal(k_vectors, (dimension, experts * rank), dtype) / math.sqrt(dimension)
+        vectors = jax.random.normal(k_vectors, (dimension, experts * rank), dtype)
 
         def network(key, inputs, outputs, gain):
             return ResidualNetwork.create(key, inputs, outputs, width=gate_width, depth=1, gain=gain, dtype=dtype)
@@ -105,6 +109,31 @@ class GatedLinearVelocity(Velocity):
         phi = time_features(jnp.asarray(t, flat.dtype), self.features)
         gate = jax.nn.softmax(self.gate(jnp.concatenate([flat, phi])))
         scales = self.rates(phi).reshape(self.experts, -1) * gate[:, None]
-        hidden = scales.reshape(-1) * (flat @ self.vectors)
+        hidden = scales.reshape(-1) * (flat @ self.vectors) / flat.size
         shift = gate @ self.shifts(phi).reshape(self.experts, -1)
         return (self.vectors @ hidden + shift + self.skip(phi) * flat).reshape(x.shape)
+
+    def along(self, axes: Float[np.ndarray, "expert d d"]) -> "GatedLinearVelocity":
+        """The same net with ``axes[e][:, i]`` as the unit vectors of expert e: a start at the axes of clusters of the data."""
+        axes = np.asarray(axes)
+        vectors = math.sqrt(axes.shape[1]) * np.concatenate(list(axes), axis=1)
+        if vectors.shape != self.vectors.shape:
+            raise InvalidArgumentError(f"expected axes for vectors {self.vectors.shape}; found {vectors.shape}")
+        return dataclasses.replace(self, vectors=jnp.asarray(vectors, self.vectors.dtype))
+
+
+def cluster_axes(
+    data: Float[np.ndarray, "n d"], standardise, experts: int = 2, *, rounds: int = 10
+) -> Float[np.ndarray, "expert d d"]:
+    """Principal axes of ``experts`` clusters of ``data`` after ``standardise`` (n, d) -> (n, d): ``GatedLinearVelocity.along``.
+
+    Clusters by ``rounds`` of Lloyd's algorithm on the raw data, begun at quantiles of their first principal component.
+    """
+    centred = data - data.mean(axis=0)
+    first = np.linalg.eigh(np.cov(centred[:10_000].T))[1][:, -1]
+    order = np.argsort(centred @ first)
+    centres = np.stack([data[part].mean(axis=0) for part in np.array_split(order, experts)])
+    for _ in range(rounds):
+        labels = np.argmin(np.sum(centres**2, axis=1) - 2 * data @ centres.T, axis=1)
+        centres = np.stack([data[labels == e].mean(axis=0) for e in range(experts)])
+    return np.stack([np.linalg.eigh(np.cov(standardise(data[labels == e]).T))[1] for e in range(experts)])
