@@ -5,11 +5,15 @@ from pathlib import Path
 import pytest
 
 from heatbath.cli import main
+from heatbath.experiments.base import experiment
 from heatbath.experiments.config import build, read
-from heatbath.experiments.sample import SampleConfig, check
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 SHORT = ["samples=64", "ladders=2", "rungs=3", "warmup=40", "thin=2", "chunk=8"]
+#: What else is shortened, by experiment.
+SHORTER = {
+    "train": ["training.steps=20", "training.validate_every=10", "training.validation_draws=50", "training.chunk=10"]
+}
 #: Compiling a force field takes longer than a fast test may.
 MOLECULES = {"alanine-dipeptide", "peptide"}
 FAST = [pytest.param(p, marks=[pytest.mark.slow] if p.stem in MOLECULES else []) for p in EXAMPLES]
@@ -23,7 +27,9 @@ def test_there_are_examples():
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_a_valid_configuration(path):
     """A renamed key would break the first thing that people try."""
-    check(build(SampleConfig, read(path)))
+    values = read(path)
+    module = experiment(values["experiment"])
+    module.check(build(module.Config, values))
     assert f"heatbath run examples/{path.name}" in path.read_text()
 
 
@@ -31,6 +37,7 @@ def test_an_example_is_a_valid_configuration(path):
 def test_an_example_runs(path, tmp_path):
     """Whatever it samples, it ends with results and a page. Too short to be converged."""
     settings = [word for pair in SHORT for word in ("--set", f"sampler.{pair}")]
+    settings += [word for pair in SHORTER.get(read(path)["experiment"], ()) for word in ("--set", pair)]
     settings += ["--set", "run.max_time=none"]  # the machine may be busy
     assert main(["run", str(path), "--quiet", "--out", str(tmp_path / "run"), *settings]) in (0, 4)
     assert (tmp_path / "run" / "report" / "index.html").is_file()

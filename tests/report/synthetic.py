@@ -79,6 +79,7 @@ def generator():
             "loss": loss.tolist(),
             "validation_step": checks.tolist(),
             "validation_loss": (loss[::10] + 2).tolist(),
+            "validation_forward_ess": (0.15 * (1 - np.exp(-checks / 6000))).tolist(),
             "validation_ess": (0.2 * (1 - np.exp(-checks / 6000))).tolist(),
         },
         "energies": {

@@ -8,7 +8,8 @@
 - ``ess``: ``draws``, ``raw`` (a number of draws), ``fraction``, ``cut``, ``fraction_after_cut``, ``pareto_k``,
   ``forward_fraction``;
 - ``weights``: ``draws`` and ``share``, the share of the total weight that the heaviest share of the draws carries;
-- ``training``: ``step``, ``loss``, ``validation_step``, ``validation_loss``, ``validation_ess``;
+- ``training``: ``step``, ``loss``, ``validation_step``, ``validation_loss``, ``validation_ess``,
+  ``validation_forward_ess``;
 - ``energies``: ``edges``, densities ``reference``, ``model``, ``reweighted``, and ``unit``;
 - ``ramachandran``: ``model``, ``reweighted``, ``reference``, each with the fields of a surface;
 - ``stereochemistry``: ``frames``, ``inverted_centres``, ``flipped_peptide_bonds``, and ``weight_inverted``,
@@ -42,6 +43,9 @@ _MODEL = {
     "training_steps": "training steps",
     "training_seconds": "training time",
     "seed": "seed of the training",
+    "batch_size": "batch size",
+    "configurations": "configurations learnt from",
+    "skipped": "steps skipped, not finite",
 }
 
 
@@ -205,12 +209,13 @@ def _plain(value: Any) -> str:
 
 def _plots(found: Mapping[str, Any]) -> list[Figures]:
     """Maps over the whole width, then the small figures side by side."""
-    wide: Sequence = [figures.ramachandran(found["ramachandran"])] if found.get("ramachandran") else []
-    narrow = []
+    blocks, narrow = [], []
+    if found.get("ramachandran"):
+        blocks.append(Figures([figures.ramachandran(found["ramachandran"])], wide=True))
     if found.get("energies"):
         narrow.append(figures.energies(found["energies"]))
     if found.get("weights"):
         narrow.append(figures.weights(found["weights"], (found.get("ess") or {}).get("cut")))
     if (found.get("training") or {}).get("step"):
-        narrow.append(figures.training(found["training"]))
-    return [Figures(group) for group in (wide, narrow) if group]
+        narrow.append(figures.training(found["training"], width=3.6 if narrow else 5.2))
+    return [*blocks, Figures(narrow)] if narrow else blocks

@@ -13,6 +13,7 @@ from heatbath.report.surfaces import HIGHEST, dress, values
 from heatbath.report.words import axis_label
 
 _PANELS = {"model": "model alone", "unweighted": "model alone", "reweighted": "reweighted", "reference": "reference"}
+_CHECKED = ("loss", "ess", "forward_ess")
 _SERIES = {
     "reference": ("muted", "reference"),
     "model": ("vermilion", "model alone"),
@@ -108,47 +109,58 @@ def weights(curve: Mapping[str, Any], cut: float | int | None = None) -> Plot:
         return style.finish(figure, "generator-weights", caption, ["share of draws", "share of weight"], rows)
 
 
-def training(curve: Mapping[str, Any]) -> Plot:
-    """Loss and held-out loss above, effective draws of the model in training below."""
+def training(curve: Mapping[str, Any], width: float = 3.6) -> Plot:
+    """Loss and held-out loss above, effective draws of the model in training below; ``width`` in inches."""
     step, loss = values(curve["step"]), values(curve["loss"])
     held_step = values(curve.get("validation_step") or ())
-    held = {name: values(curve.get(f"validation_{name}") or ()) for name in ("loss", "ess")}
+    held = {name: values(curve.get(f"validation_{name}") or ()) for name in _CHECKED}
     held = {name: column for name, column in held.items() if column.size == held_step.size and column.size}
     with style.settings():
-        figure, axes = style.canvas(3.6, 2.8)
-        upper = axes[0]
+        figure, (upper,) = style.canvas(width, 2.8)
+        bottom = upper
         if "ess" in held:
             upper.remove()
-            upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[1.5, 1])
-            lower.plot(
-                held_step, 100 * held["ess"], color=style.THEMED["green"], marker=_marker(held_step), markersize=3.5
-            )
-            lower.set_ylabel("effective (%)")
-            lower.set_ylim(bottom=0)
-            lower.grid(axis="y")
-        upper.grid(axis="y")
-        upper.plot(step, loss, color=style.THEMED["blue"], linewidth=1.2, label="training")
-        if "loss" in held:
-            upper.plot(
-                held_step, held["loss"], color=style.THEMED["vermilion"], marker=_marker(held_step), markersize=3.5,
-                label="held out",
-            )  # fmt: skip
-        upper.set_ylim(*_seen(np.concatenate([loss, held.get("loss", loss)])))
-        upper.set_ylabel("loss")
-        upper.legend(loc="upper right", handlelength=1.4, fontsize=8)
-        bottom = lower if "ess" in held else upper
+            upper, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1.5, 1])
+            _efficiency_panel(bottom, held_step, held)
+        _loss_panel(upper, step, loss, held_step, held.get("loss"))
         bottom.set_xlabel("training step")
         bottom.xaxis.set_major_locator(MaxNLocator(4))
         parts = {"ess": "effective draws", "loss": "held-out loss"}
         shown = " and ".join(parts[name] for name in ("loss", "ess") if name in held)
         caption = f"Training: loss{', ' + shown if shown else ''}."
-        rows = [("training", x, y, "") for x, y in zip(step, loss, strict=True)]
+        rows = [("training", x, y, "", "") for x, y in zip(step, loss, strict=True)]
         rows += [
-            ("validation", x, *(held[name][i] if name in held else "" for name in ("loss", "ess")))
+            ("validation", x, *(column[i] if column is not None else "" for column in map(held.get, _CHECKED)))
             for i, x in enumerate(held_step)
         ]
-        header = ["kind", "step", "loss", "effective share"]
+        header = ["kind", "step", "loss", "effective share", "forward effective share"]
         return style.finish(figure, "generator-training", caption, header, rows)
+
+
+def _loss_panel(axes, step: np.ndarray, loss: np.ndarray, held_step: np.ndarray, held_loss: np.ndarray | None) -> None:
+    axes.grid(axis="y")
+    axes.plot(step, loss, color=style.THEMED["blue"], linewidth=1.2, label="training")
+    seen = [loss]
+    if held_loss is not None:
+        look = {"marker": _marker(held_step), "markersize": 3.5}
+        axes.plot(held_step, held_loss, color=style.THEMED["vermilion"], label="held out", **look)
+        seen.append(held_loss)
+    axes.set_ylim(*_seen(np.concatenate(seen)))
+    axes.set_ylabel("loss")
+    axes.legend(loc="upper right", handlelength=1.4, fontsize=8)
+
+
+def _efficiency_panel(axes, step: np.ndarray, held: Mapping[str, np.ndarray]) -> None:
+    """Effective share of the model's own draws, and of reference draws where it is known."""
+    axes.grid(axis="y")
+    axes.plot(step, 100 * held["ess"], color=style.THEMED["green"], marker=_marker(step), markersize=3.5, label="own")
+    highest = [held["ess"]]
+    if "forward_ess" in held:
+        axes.plot(step, 100 * held["forward_ess"], "--", color=style.THEMED["purple"], linewidth=1.4, label="forward")
+        axes.legend(loc="lower right", ncols=2, handlelength=1.4, fontsize=8)
+        highest.append(held["forward_ess"])
+    axes.set_ylabel("effective (%)")
+    axes.set_ylim(0, 1.2 * max(0.01, 100 * float(np.nanmax(np.concatenate(highest), initial=0.0))))
 
 
 def _marker(steps: np.ndarray) -> str | None:

@@ -136,8 +136,11 @@ def verdict(record: RunRecord) -> dict[str, Any]:
 
 
 def evidence(record: RunRecord) -> list[str]:
-    """The sentences that speak most for a converged run."""
-    checks = (record.results.get("verdict") or {}).get("checks") or ()
+    """The sentences that speak most for a converged run; the reasons of a verdict that has no checks."""
+    found = record.results.get("verdict") or {}
+    checks = found.get("checks") or ()
+    if not checks:
+        return [str(reason) for reason in found.get("reasons") or ()][:3]
     sentences = {check["name"]: check["sentence"] for check in checks if check["passed"]}
     return [sentences[name] for name in _EVIDENCE if name in sentences][:3]
 
@@ -204,7 +207,7 @@ def numbers(record: RunRecord) -> list[Fact]:
         facts.append(Fact(f"population of {pretty(basin['name'])}", text, share["method"]))
     for name, fields in (results.get("estimates") or {}).items():
         if not isinstance(fields["value"], list):
-            facts.append(Fact(pretty(name), estimate(fields), _against_exact(fields) or fields["method"]))
+            facts.append(Fact(pretty(name), estimate(fields), _against_exact(fields) or fields.get("method", "")))
     return facts
 
 
@@ -278,7 +281,7 @@ def cost(record: RunRecord) -> list[Fact]:
     if seconds:
         warm = [row["elapsed"] for row in record.metrics if row.get("phase") == "warm-up"]
         remark = f"of which warm-up {duration(max(warm))}" if warm else ""
-        facts.append(Fact("sampling time", duration(seconds), remark))
+        facts.append(Fact("time" if "training" in results else "sampling time", duration(seconds), remark))
     if total:
         remark = f"{number(total / seconds, 3)} per second" if seconds else ""
         facts.append(Fact("energy evaluations", number(total, 4), remark))

@@ -45,9 +45,10 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """Figures side by side where the window is wide enough."""
+    """Figures side by side where the window is wide enough; a ``wide`` one scrolls in its card where it is not."""
 
     plots: Sequence[Plot]
+    wide: bool = False
     kind: str = "figures"
 
 
