@@ -38,6 +38,11 @@ EXPERIMENTS = {
             "heatbath.experiments.train",
             "a generator for a molecule or model system: reference data, training, a model to sample from",
         ),
+        ExperimentEntry(
+            "sequential-boltzmann-generator",
+            "heatbath.experiments.sequential_boltzmann_generator",
+            "a causal transformer flow of a peptide, reweighted and annealed to the target by sequential Monte Carlo",
+        ),
     )
 }
 

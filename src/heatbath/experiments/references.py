@@ -6,7 +6,7 @@ continued) and writes ``references/NAME.npz`` with its record; ``from_run`` does
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -53,9 +53,9 @@ SYSTEMS: Mapping[str, ReferenceSystem] = MappingProxyType(
                 "Ace-Ala-Nme, amber99sbildn + OBC2, 300 K",
                 {"name": "alanine-dipeptide"},
                 "300 K",
-                200_000,
+                100_000,
                 9101,
-                frames=200_000,
+                frames=100_000,
                 packaged=4800,
             ),
             _system(
@@ -166,16 +166,23 @@ def from_run(run: RunDirectory, frames: int) -> Reference:
     target, ensemble = launch.draws(run)
     if ensemble.axes != ("chain", "draw"):
         raise InvalidArgumentError(f"a reference needs independent ladders; '{run.path}' holds exchangeable draws")
+    found = of_ensemble(ensemble, frames, seed=run.read_json("provenance.json")["seed"])
+    return dataclasses.replace(found, record=_provenance(run, target, ensemble))
+
+
+def of_ensemble(ensemble: Any, frames: int, *, seed: int, name: str = "") -> Reference:
+    """``from_run`` of an ensemble with the axes (chain, draw); the record holds ``name`` and ``beta`` only."""
     weights = ensemble.weights()
     ladders, each = weights.shape[0], frames // weights.shape[0]
     if each < 1:
         raise InvalidArgumentError(f"expected at least {ladders} frames, one per ladder; found {frames}")
-    rng = np.random.default_rng(run.read_json("provenance.json")["seed"])
+    rng = np.random.default_rng(seed)
     picked = np.stack([_systematic(row, each, rng) for row in weights])
     rows = np.arange(ladders)[:, None]
     positions = np.asarray(ensemble.samples[rows, picked], dtype=np.float32)
     energies = np.asarray(ensemble.energies)[rows, picked]
-    return Reference(positions - positions.mean(axis=2, keepdims=True), energies, _provenance(run, target, ensemble))
+    record = {"name": name, "beta": float(ensemble.state.beta)}
+    return Reference(positions - positions.mean(axis=2, keepdims=True), energies, record)
 
 
 def _systematic(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -198,7 +205,7 @@ def _provenance(run: RunDirectory, target: Any, ensemble: Any) -> dict[str, Any]
         "beta": float(ensemble.state.beta),
         "units": {"positions": "nm", "energies": target.unit, "temperature": "K"},
         "method": results["method"],
-        "command": " ".join(_word(word) for word in made["argv"]),
+        "command": _command(made["argv"]),
         "seed": made["seed"],
         "versions": {
             "heatbath": made["heatbath"],
@@ -228,10 +235,14 @@ def _provenance(run: RunDirectory, target: Any, ensemble: Any) -> dict[str, Any]
     }
 
 
-def _word(word: str) -> str:
-    """A word of a command line as one would type it; paths are left to the reader."""
-    word = Path(word).name if word.startswith("/") else word
-    return f'"{word}"' if " " in word else word
+def _command(words: Sequence[str]) -> str:
+    """The command line as one would type it again, without what changes no number: places, time limits, silence."""
+    kept, skip = [], False
+    for word in words:
+        skipped, skip = skip, word in ("--out", "--max-time")
+        if not (skipped or skip or word in ("-q", "--quiet", "--overwrite")):
+            kept.append(f'"{word}"' if " " in word else word)
+    return " ".join([Path(kept[0]).name, *kept[1:]]) if kept else ""
 
 
 def _effective_size(results: Mapping[str, Any]) -> dict[str, Any]:
