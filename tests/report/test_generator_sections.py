@@ -127,6 +127,20 @@ def test_steerable_rows_hold_their_references(sections):
     assert steerable.section(sections).headline[0].name == "ΔF at 300 K"
 
 
+def test_a_training_is_not_called_converged(toy_run, tmp_path):
+    """ "Converged" beside a model that was only trained would be read as a statement on equilibrium numbers."""
+    run = shutil.copytree(toy_run, tmp_path / "run", ignore=shutil.ignore_patterns("report"))
+    results = {"training": {}, "verdict": {"converged": False, "reasons": ["Draws are worth 0.1 %."]}}
+    for good, word in ((False, "Not usable yet"), (True, "Usable model")):
+        results["verdict"]["converged"] = good
+        (run / "results.json").write_text(json.dumps(results))
+        text = text_of(build(run))
+        assert word in text
+        assert "onverged" not in text
+        assert "Draws are worth 0.1 %." in text
+        assert "All 0" not in text
+
+
 def test_a_run_without_target_or_temperature_is_reported(toy_run, sections, tmp_path):
     """Comparisons of methods have no molecule; their page must not fail."""
     run = shutil.copytree(toy_run, tmp_path / "run", ignore=shutil.ignore_patterns("report"))

@@ -77,7 +77,8 @@ def energies(histogram: Mapping[str, Any]) -> Plot:
         axes.set_xlabel(f"potential energy ({unit})")
         axes.legend(loc="upper right", handlelength=1.3, fontsize=8)
         rows = list(zip(edges[:-1], edges[1:], *(density.tolist() for density in shown.values()), strict=True))
-        caption = "Energies of the draws. Reweighting must turn the model's curve into the reference."
+        aim = " Reweighting must turn the model's curve into the reference." if "reference" in shown else ""
+        caption = f"Energies of the draws.{aim}"
         return style.finish(figure, "generator-energies", caption, ["from", "to", *shown], rows)
 
 

@@ -11,7 +11,7 @@ from heatbath.report import flow_perturbation, generator, ladder, steerable, sur
 from heatbath.report.record import RunRecord
 from heatbath.report.sections import Fact, Section
 from heatbath.report.style import Plot
-from heatbath.report.words import duration, estimate, number, percent, pretty
+from heatbath.report.words import duration, estimate, number, percent, pretty, verdict_words
 
 #: Three-dimensional views; browsers allow about sixteen WebGL contexts in a page.
 MOST_VIEWS = 8
@@ -58,6 +58,7 @@ def render(record: RunRecord, plots: Mapping[str, Sequence[Plot]], special: Sequ
         title=title(record),
         subtitle=subtitle(record),
         verdict=verdict(record),
+        verdict_words=verdict_words(record.results),
         evidence=evidence(record),
         headline=headline(record, special),
         sections=special,

@@ -106,3 +106,13 @@ def missed_modes(ess: Mapping[str, Any]) -> str:
         f"The model hardly draws some configurations of the reference: its own draws look {percent(own)} effective, "
         f"reference draws only {percent(forward)}. Weights cannot bring back what was never drawn."
     )
+
+
+# The verdict ---------------------------------------------------------------------------------------------------------
+
+
+def verdict_words(results: Mapping[str, Any]) -> dict[str, str]:
+    """The word for a good and a bad verdict, and what to do then: of draws, or of a training, which has no numbers to use."""
+    if "training" in results:
+        return {"good": "Usable model", "bad": "Not usable yet", "advice": "Do not sample from this model yet:"}
+    return {"good": "Converged", "bad": "Not converged", "advice": "Do not use these numbers yet:"}
