@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from heatbath.cli.options import Json
 
-Kind = Literal["targets", "methods", "experiments", "references", "runs"]
+Kind = Literal["targets", "methods", "models", "experiments", "references", "runs"]
 
 
 def listing(
@@ -18,10 +18,10 @@ def listing(
     folder: Annotated[Path, Parameter(help="Where runs are looked for.")] = Path("runs"),
     json: Json = False,
 ) -> int:
-    """List targets, methods, experiments, reference ensembles, or the runs in a folder."""
+    """List targets, methods, kinds of models, experiments, reference ensembles, or the runs in a folder."""
     from heatbath.cli.output import print_json, print_table
 
-    kinds = ("targets", "methods", "experiments", "references") if kind is None else (kind,)
+    kinds = ("targets", "methods", "models", "experiments", "references") if kind is None else (kind,)
     lists = {name: _rows(name, folder) for name in kinds}
     if json:
         print_json(lists if kind is None else lists[kind])
@@ -44,6 +44,10 @@ def _rows(kind: str, folder: Path) -> list[dict[str, Any]]:
         from heatbath.experiments.methods import METHODS
 
         return [{"name": name, "description": text} for name, text in METHODS.items()]
+    if kind == "models":
+        from heatbath.experiments.generators import KINDS
+
+        return [{"name": k.name, "sizes": ", ".join(k.sizes), "description": k.summary} for k in KINDS.values()]
     if kind == "experiments":
         from heatbath.experiments.base import EXPERIMENTS
 

@@ -52,7 +52,7 @@ def analyse(
     coordinates = coordinates_of(target, ensemble)
     cold = cold_draws(sampled)
     results: dict[str, Any] = {
-        "target": _describe(target),
+        "target": describe(target),
         "temperature": {
             "value": state.temperature(target.unit),
             "unit": "1" if target.unit == "1" else "K",
@@ -84,10 +84,10 @@ def analyse(
 # Sections ------------------------------------------------------------------------------------------------------------
 
 
-def _describe(target: Target) -> dict:
+def describe(target: Target) -> dict:
     """Name, size and, for molecules, composition."""
     shape = target.space.event_shape
-    described: dict[str, Any] = {"name": _name(target), "unit": target.unit}
+    described: dict[str, Any] = {"name": target_name(target), "unit": target.unit}
     if hasattr(target, "to_openmm_topology"):
         described["n_atoms"] = int(shape[0])
     else:
@@ -98,7 +98,7 @@ def _describe(target: Target) -> dict:
     return described
 
 
-def _name(target: Target) -> str:
+def target_name(target: Target) -> str:
     """The target's own name, or that of its class in words: ``DoubleWell`` is "double well"."""
     return str(getattr(target, "name", "")) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", type(target).__name__).lower()
 

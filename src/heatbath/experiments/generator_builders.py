@@ -12,19 +12,16 @@ from heatbath.samplers.augmented import AugmentedEnergy
 from heatbath.samplers.centre import held_at_centre
 from heatbath.state import LogDensity, ReducedEnergy, ThermoState
 
+#: Standard deviation of the centre of continuous flows over molecules, in nm.
+CENTRE_SCALE = 0.1
+
 
 def internal_coordinate_flow(key: Any, target: Any, data: Any = None, **sizes: Any) -> Any:
     """``models.internal_coordinate_flow`` with the molecule's bonds, masses and reference structure."""
     from heatbath.models.internal_flow import internal_coordinate_flow
 
-    if target.positions is None:
-        raise InvalidArgumentError(
-            "a model of internal coordinates needs a reference structure, and this molecule has none"
-        )
     bonds, masses = np.array(target.topology.bonds), np.asarray(target.terms.masses)
-    return internal_coordinate_flow(
-        key, bonds=bonds, masses=masses, reference=np.asarray(target.positions), data=data, **sizes
-    )
+    return internal_coordinate_flow(key, bonds=bonds, masses=masses, reference=_structure(target), data=data, **sizes)
 
 
 def transformer_flow(key: Any, target: Any, data: Any = None, **sizes: Any) -> Any:
@@ -43,15 +40,60 @@ def coupling_flow(key: Any, target: Any, data: Any = None, **sizes: Any) -> Any:
     from heatbath.models.coupling import coupling_flow
     from heatbath.models.flow import Flow
 
-    shape = tuple(target.space.event_shape)
-    if len(shape) != 1:
-        raise InvalidArgumentError(f"a coupling flow draws vectors; this target's configurations have shape {shape}")
+    shape = (_dimension(target),)
     flow = coupling_flow(key, shape[0], **sizes)
     values = np.stack([np.zeros(shape), np.zeros(shape)]) if data is None else np.asarray(data, np.float64)
     shift = values.mean(axis=0)
     scale = np.ones(shape) if data is None else np.maximum(values.std(axis=0), 1e-6)
     standard = Affine(jnp.asarray(shift, dtype=float), jnp.asarray(scale, dtype=float))
     return Flow(flow.base, Chain((flow.bijection, standard)))
+
+
+def steerable_flow(key: Any, target: Any, data: Any = None, *, reference_beta: float, **sizes: Any) -> Any:
+    """``models.steerable_molecule`` for a molecule with a reference structure, ``models.volume_preserving`` for vectors."""
+    if (topology := getattr(target, "topology", None)) is None:
+        from heatbath.models.volume_preserving import steerable_flow
+
+        return steerable_flow(key, _dimension(target), data=data, reference_beta=reference_beta, **sizes)
+    from heatbath.models.steerable_molecule import steerable_molecule
+
+    return steerable_molecule(
+        key,
+        bonds=np.array(topology.bonds),
+        masses=np.asarray(target.terms.masses),
+        reference=_structure(target),
+        reference_beta=reference_beta,
+        data=data,
+        **sizes,
+    )
+
+
+def continuous_flow(key: Any, target: Any, data: Any = None, *, width: int, depth: int, steps: int) -> Any:
+    """``models.continuous_flow``: an equivariant net for a molecule, every atom of its own kind; a perceptron for vectors."""
+    from heatbath.models.continuous_flow import continuous_flow
+    from heatbath.models.nets.equivariant import EquivariantVelocity
+    from heatbath.models.nets.velocity import ResidualVelocity
+
+    if hasattr(target, "topology"):
+        velocity = EquivariantVelocity.create(key, np.arange(target.n_atoms), hidden=width, layers=depth)
+        return continuous_flow(velocity, (target.n_atoms, 3), data=data, steps=steps, centre_scale=CENTRE_SCALE)
+    dimension = _dimension(target)
+    return continuous_flow(
+        ResidualVelocity.create(key, dimension, width=width, depth=depth), (dimension,), data=data, steps=steps
+    )
+
+
+def _dimension(target: Any) -> int:
+    shape = tuple(target.space.event_shape)
+    if len(shape) != 1:
+        raise InvalidArgumentError(f"this kind of model draws vectors; this target's configurations have shape {shape}")
+    return int(shape[0])
+
+
+def _structure(target: Any) -> np.ndarray:
+    if target.positions is None:
+        raise InvalidArgumentError("internal coordinates need a reference structure, and this molecule has none")
+    return np.asarray(target.positions)
 
 
 def _data(data: Any, target: Any) -> Any:
@@ -63,6 +105,8 @@ def _data(data: Any, target: Any) -> Any:
 def centre_scale(model: Any) -> float | None:
     """sigma (nm) of the centre that a molecular model places; None for other models."""
     value = getattr(model, "centre_scale", None)
+    if value is None:  # continuous flows keep it with their base
+        value = getattr(getattr(model, "base", None), "centre_scale", None)
     return None if value is None else float(value)
 
 

@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -52,7 +53,7 @@ def make_trainer(
 
     Held-out configurations are prepared as training data are (a rotation, momenta), once and for all.
     """
-    model = generators.build(kind, named_key(key, "model"), target, train, **sizes)
+    model = generators.build(kind, named_key(key, "model"), target, train, beta=float(state.beta), **sizes)
     augment = generator_builders.augmentation(model)
     held_out = held_out[:: max(1, len(held_out) // HELD_OUT)][:HELD_OUT]
     if augment is not None:
@@ -107,7 +108,7 @@ def conclude(prepared: Any, stage: Any, data: TrainingData, run: RunDirectory) -
     rows = read_metrics(stage.run)
     measured = measure(prepared, trainer, model)
     training = {
-        "command": " ".join(run.read_json("provenance.json").get("argv") or []),
+        "command": _command(run.read_json("provenance.json").get("argv") or []),
         "seed": prepared.config.seed,
         "steps": int(carry.step),
         "planned_steps": trainer.steps,
@@ -123,6 +124,12 @@ def conclude(prepared: Any, stage: Any, data: TrainingData, run: RunDirectory) -
     save_model(run.path / "model", model, model_card(prepared, model, training))
     finished = bool(record.get("finished"))
     return json_ready(_results(prepared, training, measured, finished=finished))
+
+
+def _command(argv: Sequence[str]) -> str:
+    """The command as one would type it; folders of this machine are left to the reader."""
+    words = [Path(word).name if word.startswith("/") else word for word in argv]
+    return " ".join(["heatbath", *(f'"{word}"' if " " in word else word for word in words[1:])])
 
 
 def measure(prepared: Any, trainer: Trainer, model: Any) -> dict[str, Estimate]:
@@ -197,7 +204,7 @@ def curve(rows: list[dict[str, Any]], points: int = CURVE_POINTS) -> dict[str, l
 def _results(
     prepared: Any, training: Mapping[str, Any], measured: Mapping[str, Estimate], *, finished: bool
 ) -> dict[str, Any]:
-    from heatbath.experiments.analysis import _describe
+    from heatbath.experiments.analysis import describe
 
     target, config = prepared.target, prepared.config
     effective = float(measured["validation_ess"].value)
@@ -205,7 +212,7 @@ def _results(
     facts = ("parameters", "steps", "seconds", "seed", "batch_size", "configurations", "skipped")
     shown = {names.get(name, name): training[name] for name in facts}
     return {
-        "target": _describe(target),
+        "target": describe(target),
         "temperature": {
             "value": prepared.state.temperature(target.unit),
             "unit": "1" if target.unit == "1" else "K",

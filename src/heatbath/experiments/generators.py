@@ -26,7 +26,7 @@ class ModelKind:
     """One line of the table of model kinds.
 
     builder:   name of the function in ``generator_builders``: ``builder(key, target, data, **sizes) -> Distribution``
-    molecules: whether it draws molecules (positions in nm) or vectors
+    molecules: whether it draws molecules (positions in nm) or vectors; None: both
     sizes:     name -> arguments of the builder; ``small`` is meant for two processor cores, the others for the paper's systems
     steerable: whether it knows other temperatures than that of its training
     objective: what trains it on data: "likelihood" or "flow-matching"
@@ -36,7 +36,7 @@ class ModelKind:
     name: str
     builder: str
     summary: str
-    molecules: bool
+    molecules: bool | None
     sizes: Mapping[str, Mapping[str, Any]]
     steerable: bool = False
     objective: str = "likelihood"
@@ -96,6 +96,31 @@ _KINDS = (
         sizes={"small": {"layers": 8, "width": 64, "depth": 2, "bins": 8}, "toy": _TOY},
         training={"rate": 2e-3, "steps": 3000, "batch_size": 512},
     ),
+    ModelKind(
+        "steerable-flow",
+        "steerable_flow",
+        "volume-preserving couplings with momenta: trained at one temperature, draws at others (arXiv 2108.01590)",
+        molecules=None,
+        sizes={
+            "small": {"layers": 8, "width": 128, "depth": 2},
+            "toy": {"layers": 2, "width": 8, "depth": 1},
+        },
+        steerable=True,
+        training={"rate": 1e-3},
+    ),
+    ModelKind(
+        "continuous-flow",
+        "continuous_flow",
+        "a velocity field trained by flow matching; its exact density costs as many Jacobian products as it has dimensions",
+        molecules=None,
+        sizes={
+            "small": {"width": 128, "depth": 3, "steps": 20},
+            "toy": {"width": 8, "depth": 1, "steps": 4},
+            "paper": {"width": 256, "depth": 5, "steps": 40},
+        },
+        objective="flow-matching",
+        training={"rate": 5e-4, "decay": 1e-4},
+    ),
 )
 
 #: name -> ModelKind, in the order of a list for readers
@@ -112,7 +137,7 @@ def get(name: str) -> ModelKind:
 
 def default_kind(*, molecule: bool) -> str:
     """What is trained when nobody says which: the first kind that draws such targets."""
-    return next(kind.name for kind in _KINDS if kind.molecules == molecule)
+    return next(kind.name for kind in _KINDS if kind.molecules in (molecule, None))
 
 
 def sizes_of(kind: str, size: str, changed: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -132,8 +157,8 @@ def sizes_of(kind: str, size: str, changed: Mapping[str, Any] | None = None) -> 
 
 def check_kind(kind: str, *, molecule: bool) -> None:
     """Refuse a kind that cannot draw such a target. Raises ``UsageError``."""
-    if get(kind).molecules != molecule:
-        fitting = ", ".join(other.name for other in _KINDS if other.molecules == molecule)
+    if get(kind).molecules not in (molecule, None):
+        fitting = ", ".join(other.name for other in _KINDS if other.molecules in (molecule, None))
         has = "molecules" if KINDS[kind].molecules else "vectors"
         raise UsageError(f"model {kind!r} draws {has}, and this target is of the other sort. Fitting kinds: {fitting}.")
 
@@ -151,13 +176,16 @@ def check_temperature(card: ModelCard, temperature: str, unit: str) -> None:
 
 
 # With JAX -------------------------------------------------------------------------------------------------------------
-def build(kind: str, key: Any, target: Any, data: Any = None, **sizes: Any) -> Any:
+def build(kind: str, key: Any, target: Any, data: Any = None, *, beta: float | None = None, **sizes: Any) -> Any:
     """An untrained model of ``kind`` for ``target``.
 
-    ``data`` are equally weighted draws (n, ...) that standardise it; without them the arrays have the same shapes, to be
-    restored from a file. Raises ``UsageError`` for an unknown kind and what the builder raises.
+    ``data`` are equally weighted draws (n, ...) that standardise it, and ``beta`` is their inverse temperature, which a steerable
+    model has to know; without them the arrays have the same shapes, to be restored from a file. Raises ``UsageError`` for an
+    unknown kind and what the builder raises.
     """
     builder = getattr(importlib.import_module(_BUILDERS), get(kind).builder)
+    if get(kind).steerable:
+        sizes = {**sizes, "reference_beta": 1.0 if beta is None else beta}
     return builder(key, target, data, **sizes)
 
 
@@ -203,9 +231,9 @@ def check_target(card: ModelCard, target: Any) -> None:
 
 def describe_target(target: Any) -> dict[str, Any]:
     """What must agree for a model to fit: size, unit, force field, and a fingerprint of atoms and bonds or parameters."""
-    from heatbath.experiments.analysis import _name
+    from heatbath.experiments.analysis import target_name
 
-    described: dict[str, Any] = {"name": _name(target), "unit": target.unit, "shape": _shape(target)}
+    described: dict[str, Any] = {"name": target_name(target), "unit": target.unit, "shape": _shape(target)}
     if (topology := getattr(target, "topology", None)) is not None:
         described["forcefield"] = target.forcefield
         atoms = [[atom.name, atom.element, str(topology.residues[atom.residue].name)] for atom in topology.atoms]

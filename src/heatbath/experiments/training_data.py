@@ -85,7 +85,7 @@ def from_run(path: Path, config: Any, target: Any, *, frames: int | None) -> Tra
         held_out=config.training.held_out,
         molecule=hasattr(target, "n_atoms"),
         seed=config.seed,
-        source=str(path),
+        source=path.name,
     )
 
 
