@@ -180,7 +180,7 @@ def read_metrics(run: RunDirectory) -> list[dict[str, Any]]:
     return [json.loads(line) for line in run.metrics.read_text().splitlines() if line.endswith("}")]
 
 
-def curve(rows: list[dict[str, Any]], points: int = CURVE_POINTS) -> dict[str, list[float]]:
+def curve(rows: list[dict[str, Any]], points: int = CURVE_POINTS) -> dict[str, list[int] | list[float]]:
     """Loss by step and validation by step, thinned to about ``points`` numbers each; what is not finite is left out."""
     kept = [row for row in rows if row.get("loss") is not None]
     kept = kept[:: max(1, len(kept) // points)]
