@@ -24,13 +24,14 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
 from heatbath.ensemble import Ensemble
-from heatbath.errors import InvalidArgumentError
+from heatbath.errors import ConvergenceError, InvalidArgumentError
 from heatbath.kernels.base import Kernel, KernelInfo
-from heatbath.kernels.metropolis import PointState, decide
+from heatbath.kernels.metropolis import PointState, decide, point, point_under
 from heatbath.kernels.positions import choose
 from heatbath.models.base import Distribution
 from heatbath.models.continuous_flow import ContinuousFlow
 from heatbath.models.log_jacobian import LogJacobian, Seeds, seeds_where
+from heatbath.random import named_key
 from heatbath.samplers.proposals import Proposal
 from heatbath.samplers.smc import smc
 from heatbath.samplers.starts import energies_of
@@ -110,14 +111,15 @@ class PathEnergy(LogDensity):
 
 
 class PathMove(Kernel):
-    """z' = cos(a) z + sin(a) xi with xi ~ q0 and tan-free a = arcsin(step_size); fresh directions for a share of the blocks.
+    """z' = sqrt(1 - s^2) z + s xi with xi ~ q0 and s = ``step_size`` (at most 1), and fresh directions for some of the blocks.
 
-    Reversible with respect to q0(z) p(n), so that exp(-u) of the annealed density decides by its ratio to that prior alone. With
-    ``noise_share`` < 1 only directions move in the other steps. A step runs the flow once, which is counted as one evaluation.
+    Each block gets fresh directions with probability ``refresh``. The proposal is reversible with respect to q0(z) p(n), so
+    that the ratio of the annealed density to that prior decides alone: accept with min(1, w'^b / w^b). A step runs the flow
+    once, which is counted as one evaluation.
     """
 
+    step_size: Float[Array, ""] | float = eqx.field()
     prior: PathPrior
-    step_size: Float[Array, ""] | float = eqx.field(default=0.3)
     refresh: float = 0.3
 
     @property
@@ -125,23 +127,34 @@ class PathMove(Kernel):
         return 0.4
 
     def init(self, key: Key[Array, ""], x: WeightedPath, u: LogDensity) -> PointState:
-        return PointState(x, u(x))
+        return point(x, u)
+
+    def restart(self, key: Key[Array, ""], state: PointState, u: LogDensity) -> PointState:
+        return point_under(state, u)
 
     def step(self, key: Key[Array, ""], state: PointState, u: LogDensity) -> tuple[PointState, KernelInfo]:
-        key_noise, key_seeds, key_choice, key_accept = jax.random.split(key, 4)
-        proposal, old = self.prior.proposal, state.position
+        key_move, key_accept = jax.random.split(key)
+        proposed = point(self.proposed(key_move, state.position), u)
+        finite = jnp.isfinite(proposed.reduced_energy)
+        log_ratio = self.log_relative_density(proposed) - self.log_relative_density(state)
+        accepted, probability = decide(key_accept, log_ratio, finite, state.reduced_energy)
+        chosen = choose(accepted, proposed, state)
+        return chosen, KernelInfo(probability, accepted, finite, jnp.asarray(1, jnp.int32))
+
+    def proposed(self, key: Key[Array, ""], old: WeightedPath) -> WeightedPath:
+        """A move that leaves q0(z) p(n) invariant, with its weight."""
+        key_noise, key_seeds, key_choice = jax.random.split(key, 3)
+        proposal = self.prior.proposal
         base = proposal.flow.base
-        angle = jnp.arcsin(jnp.clip(jnp.asarray(self.step_size, old.noise.dtype), 0.0, 1.0))
-        noise = base.rotated(old.noise, base.sample(key_noise), angle)
+        size = jnp.clip(jnp.asarray(self.step_size, old.noise.dtype), 0.0, 1.0)
+        noise = base.rotated(old.noise, base.sample(key_noise), jnp.arcsin(size))
         fresh = proposal.log_jacobian.seeds(key_seeds, proposal.flow)
         blocks = jax.random.uniform(key_choice, fresh.shape[:1]) < self.refresh
-        new = proposal.path(noise, seeds_where(blocks, fresh, old.seeds), self.prior.u)
-        energy = u(new)
-        finite = jnp.isfinite(energy)
-        here, there = self.prior.log_prob(old) + state.reduced_energy, self.prior.log_prob(new) + energy
-        accepted, probability = decide(key_accept, here - there, finite, state.reduced_energy)
-        chosen = choose(accepted, PointState(new, energy), state)
-        return chosen, KernelInfo(probability, accepted, finite, jnp.asarray(1, jnp.int32))
+        return proposal.path(noise, seeds_where(blocks, fresh, old.seeds), self.prior.u)
+
+    def log_relative_density(self, state: PointState) -> Scalar:
+        """log of exp(-u) over the prior that the proposal keeps, up to a constant: b log w on an annealed path."""
+        return -state.reduced_energy - self.prior.log_prob(state.position)
 
 
 def flow_smc(
@@ -157,22 +170,48 @@ def flow_smc(
     resample_below: float = 0.5,
     share: float = 0.9,
     max_levels: int = 500,
+    chunk: int | None = None,
 ) -> Ensemble:
     """Sequential Monte Carlo over noise and directions: an ensemble of x with absolute weights, families and log Z.
 
     step_size:  sin of the angle by which z turns, in (0, 1]; adapted on the way when ``schedule`` is None
     refresh:    expected share of the steps whose directions are drawn afresh in a move
-    The other arguments are those of ``samplers.smc``. A biased log-Jacobian gives a biased ensemble, which says so.
-    Raises ``InvalidArgumentError`` for a step size or share outside (0, 1].
+    The other arguments are those of ``samplers.smc``; ``chunk`` particles at once bound the memory. A biased log-Jacobian
+    gives a biased ensemble, which says so.
+    Raises ``InvalidArgumentError`` for a step size or share outside (0, 1], and ``ConvergenceError`` when the flow cannot be
+    inverted to its tolerance: such points would drop out of the population unseen.
     """
     for name, value in (("step_size", step_size), ("refresh", refresh)):
         if not 0 < float(value) <= 1:
             raise InvalidArgumentError(f"{name} must be above 0 and at most 1; found {value}")
+    require_invertible(named_key(key, "inversion"), proposal.flow)
     prior = PathPrior(proposal, u)
-    options = {"steps": steps, "resample_below": resample_below, "share": share, "max_levels": max_levels}
-    kernel = PathMove(prior, jnp.asarray(step_size, dtype=float), refresh)
+    options = {
+        "steps": steps,
+        "resample_below": resample_below,
+        "share": share,
+        "max_levels": max_levels,
+        "chunk": chunk,
+    }
+    kernel = PathMove(jnp.asarray(step_size, dtype=float), prior, refresh)
     found = smc(key, prior, PathEnergy(prior), particles, kernel=kernel, schedule=schedule, **options)
     return forget_directions(found, proposal, u)
+
+
+def require_invertible(key: Key[Array, ""], flow: ContinuousFlow, draws: int = 64) -> None:
+    """Raises ``ConvergenceError`` when any of a few draws of ``flow`` misses 100 times its tolerance."""
+
+    @eqx.filter_jit
+    def residuals(flow, keys):
+        return jax.vmap(lambda key: flow.from_base(flow.base.sample(key))[1])(keys)
+
+    found = residuals(flow, jax.random.split(key, draws))
+    good = np.asarray(jax.vmap(flow.converged)(found))
+    if not good.all():
+        raise ConvergenceError(
+            f"{draws - int(good.sum())} of {draws} draws of the flow could not be inverted to its tolerance {flow.tolerance:g}. "
+            "Give the flow more steps, or shorter ones where its field is steep (TimeGrid.towards_data)"
+        )
 
 
 def forget_directions(ensemble: Ensemble, proposal: FromContinuousFlow, u: LogDensity) -> Ensemble:
