@@ -4,7 +4,8 @@ import abc
 from typing import ClassVar
 
 import equinox as eqx
-from jaxtyping import Array, Key, PyTree, Scalar
+import jax
+from jaxtyping import Array, Float, Key, PyTree, Scalar
 
 
 class Distribution(eqx.Module):
@@ -27,3 +28,7 @@ class Distribution(eqx.Module):
         """One draw and its log density; override where both are cheaper together."""
         x = self.sample(key)
         return x, self.log_prob(x)
+
+    def log_probs(self, xs: PyTree) -> Float[Array, " batch"]:
+        """``log_prob`` of a batch (leading axis of every array); overridden where that is measurably faster than ``jax.vmap``."""
+        return jax.vmap(self.log_prob)(xs)

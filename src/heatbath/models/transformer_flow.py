@@ -36,10 +36,17 @@ class TransformerBlock(Bijection):
     alpha_limit: float | None = eqx.field(static=True, default=None)
 
     def inverse(self, x: Float[Array, "token channel"]) -> tuple[Float[Array, "token channel"], Scalar]:
-        x = self._ordered(x)
-        alpha, mu = self._split(self.network(x[:-1]), x.dtype)
-        z = jnp.concatenate([x[:1], (x[1:] - mu) * jnp.exp(-alpha)])
-        return self._ordered(z), -jnp.sum(alpha, dtype=jnp.result_type(float))
+        z, log_det = self.inverses(x[None])
+        return z[0], log_det[0]
+
+    def inverses(
+        self, xs: Float[Array, "batch token channel"]
+    ) -> tuple[Float[Array, "batch token channel"], Float[Array, " batch"]]:
+        """``inverse`` of a batch: the same numbers, with gradients of the network that are cheaper than under ``jax.vmap``."""
+        xs = self._ordered(xs)
+        alpha, mu = self._split(self.network(xs[:, :-1]), xs.dtype)
+        zs = jnp.concatenate([xs[:, :1], (xs[:, 1:] - mu) * jnp.exp(-alpha)], axis=1)
+        return self._ordered(zs), -jnp.sum(alpha, axis=(1, 2), dtype=jnp.result_type(float))
 
     def forward(self, z: Float[Array, "token channel"]) -> tuple[Float[Array, "token channel"], Scalar]:
         z = self._ordered(z)
@@ -57,7 +64,7 @@ class TransformerBlock(Bijection):
         return self._ordered(jnp.concatenate([z[:1], x])), total
 
     def _ordered(self, value):
-        return jnp.where(self.reverse, value[::-1], value)
+        return jnp.where(self.reverse, jnp.flip(value, -2), value)
 
     def _split(self, output, dtype):
         alpha, mu = jnp.split(output.astype(dtype), 2, axis=-1)
@@ -83,9 +90,21 @@ class TransformerFlow(Distribution):
         return self.sample_and_log_prob(key)[0]
 
     def log_prob(self, x: Float[Array, "atom 3"]) -> Scalar:
-        scaled, log_det = Chain((self.atom_order, self.scale)).inverse(x)
-        z, log_det_blocks = self.blocks.inverse(scaled.reshape(-1, self.channels))
-        return _log_normal(z) + log_det_blocks + log_det
+        return self.log_probs(x[None])[0]
+
+    def log_probs(self, xs: Float[Array, "batch atom 3"]) -> Float[Array, " batch"]:
+        scaled, log_det = jax.vmap(Chain((self.atom_order, self.scale)).inverse)(xs)
+        arrays, rest = eqx.partition(self.blocks.layer, eqx.is_array)
+
+        def one_block(carry, leaves):
+            value, total = carry
+            value, log_det = eqx.combine(leaves, rest).inverses(value)
+            return (value, total + log_det), None
+
+        tokens = scaled.reshape(xs.shape[0], -1, self.channels)
+        begin = (tokens, jnp.zeros(xs.shape[0], jnp.result_type(float)))
+        (z, log_dets), _ = jax.lax.scan(one_block, begin, arrays, reverse=True)
+        return jax.vmap(_log_normal)(z) + log_dets + log_det
 
     def sample_and_log_prob(self, key: Key[Array, ""]) -> tuple[Float[Array, "atom 3"], Scalar]:
         tokens = 3 * self.n_atoms // self.channels

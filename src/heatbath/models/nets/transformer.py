@@ -1,7 +1,11 @@
-"""A causal transformer over one short sequence, evaluated at once or token by token with remembered keys and values.
+"""A causal transformer over short sequences, evaluated at once or token by token with remembered keys and values.
 
 Pre-normalised attention and feed-forward layers as in GPT-2. The normalisation has no gain and no shift of its own: the linear
 map that follows it has both. Layers are scanned, so that compile time does not grow with depth.
+
+Whole sequences come in batches, which are flattened to rows before every linear map. Under ``jax.vmap`` over single sequences
+XLA's gradients of the matrices sum over two axes, and the CPU compiler transposes their operands first (a quarter of a training
+step). Backward, only products are remembered; what lies between them is computed again, which costs less than the memory.
 """
 
 from typing import NamedTuple
@@ -15,14 +19,17 @@ from heatbath.errors import InvalidArgumentError
 
 
 class Memory(NamedTuple):
-    """Keys and values of the tokens seen so far, of every layer; places that have not been reached are zero."""
+    """Keys and values of the tokens seen so far, of every layer; places that have not been reached are zero.
 
-    keys: Float[Array, "layer token channel"]
-    values: Float[Array, "layer token channel"]
+    Laid out as the products of a step want them: copies of the whole memory would cost as much as the layer itself.
+    """
+
+    keys: Float[Array, "layer head dim token"]
+    values: Float[Array, "layer head token dim"]
 
 
 class TransformerLayer(eqx.Module):
-    """h <- h + A(norm(h)); h <- h + W2 gelu(W1 norm(h) + b1) + b2, with causal softmax attention A of several heads."""
+    """h <- h + A(norm(h)); h <- h + gelu(norm(h) W1 + b1) W2 + b2, with causal softmax attention A of several heads."""
 
     attention_in: Float[Array, "... channel triple"]
     attention_in_bias: Float[Array, "... triple"]
@@ -30,7 +37,8 @@ class TransformerLayer(eqx.Module):
     attention_out_bias: Float[Array, "... channel"]
     feed_in: Float[Array, "... channel hidden"]
     feed_in_bias: Float[Array, "... hidden"]
-    feed_out: Float[Array, "... hidden channel"]
+    #: (out, in): the gradient of a tall matrix is the slowest product of the layer on a CPU
+    feed_out: Float[Array, "... channel hidden"]
     feed_out_bias: Float[Array, "... channel"]
     heads: int = eqx.field(static=True)
 
@@ -42,35 +50,36 @@ class TransformerLayer(eqx.Module):
         self.attention_out_bias = jnp.zeros(channels, dtype)
         self.feed_in = _weights(keys[2], channels, hidden, dtype)
         self.feed_in_bias = jnp.zeros(hidden, dtype)
-        self.feed_out = residual_gain * _weights(keys[3], hidden, channels, dtype)
+        self.feed_out = residual_gain * _weights(keys[3], hidden, channels, dtype).T
         self.feed_out_bias = jnp.zeros(channels, dtype)
         self.heads = heads
 
-    def __call__(self, h: Float[Array, "token channel"]) -> Float[Array, "token channel"]:
-        """All tokens at once; row i depends on rows 0 to i."""
-        query, key, value = jnp.split(normalised(h) @ self.attention_in + self.attention_in_bias, 3, axis=-1)
-        h = h + attention(query, key, value, self.heads) @ self.attention_out + self.attention_out_bias
-        return self._feed_forward(h)
+    def __call__(self, h: Float[Array, "batch token channel"]) -> Float[Array, "batch token channel"]:
+        """All tokens at once; token i depends on tokens 0 to i."""
+        rows = h.reshape(-1, h.shape[-1])
+        inner = normalised(rows) @ self.attention_in + self.attention_in_bias
+        query, key, value = jnp.split(inner.reshape(*h.shape[:2], -1), 3, axis=-1)
+        mixed = attention(query, key, value, self.heads).reshape(rows.shape)
+        return self._feed_forward(rows + mixed @ self.attention_out + self.attention_out_bias).reshape(h.shape)
 
     def step(
-        self,
-        h: Float[Array, " channel"],
-        keys: Float[Array, "token channel"],
-        values: Float[Array, "token channel"],
-        place: Int[Array, ""],
-    ) -> tuple[Float[Array, " channel"], Float[Array, " channel"], Float[Array, " channel"]]:
-        """Token ``place`` alone, given keys and values of those before it; also returns its own key and value."""
+        self, memory: Memory, h: Float[Array, " channel"], layer: Int[Array, ""], place: Int[Array, ""]
+    ) -> tuple[Memory, Float[Array, " channel"]]:
+        """Token ``place`` alone, in layer number ``layer``, given the tokens before it; it enters the memory."""
         query, key, value = jnp.split(normalised(h) @ self.attention_in + self.attention_in_bias, 3)
-        mixed = attention_of_one(query, key, value, keys, values, place, self.heads)
-        return self._feed_forward(h + mixed @ self.attention_out + self.attention_out_bias), key, value
+        query, key, value = (part.reshape(self.heads, -1) for part in (query, key, value))
+        # Written before it is read: the other way round, the whole memory would be copied.
+        memory = Memory(memory.keys.at[layer, :, :, place].set(key), memory.values.at[layer, :, place, :].set(value))
+        mixed = attention_of_one(query, memory.keys[layer], memory.values[layer], place)
+        return memory, self._feed_forward(h + mixed @ self.attention_out + self.attention_out_bias)
 
     def _feed_forward(self, h):
         hidden = jax.nn.gelu(normalised(h) @ self.feed_in + self.feed_in_bias)
-        return h + hidden @ self.feed_out + self.feed_out_bias
+        return h + hidden @ self.feed_out.T + self.feed_out_bias
 
 
 class CausalTransformer(eqx.Module):
-    """A map from (tokens, inputs) to (tokens, outputs) whose row i depends on rows 0 to i. The output map starts at zero.
+    """A map of sequences, (token, input) to (token, output), whose row i depends on rows 0 to i. The output map starts at zero.
 
     channels: width, a multiple of ``head_dim``. Raises ``InvalidArgumentError`` for sizes that do not fit.
     """
@@ -109,17 +118,25 @@ class CausalTransformer(eqx.Module):
         self.output = jnp.zeros((channels, outputs), dtype)
         self.output_bias = jnp.zeros(outputs, dtype)
 
-    def __call__(self, x: Float[Array, "token input"]) -> Float[Array, "token output"]:
-        """All tokens at once; a sequence shorter than ``tokens`` is taken to be its beginning."""
-        h = x.astype(self.embedding.dtype) @ self.embedding + self.positions[: x.shape[0]]
+    def __call__(self, x: Float[Array, "batch token input"]) -> Float[Array, "batch token output"]:
+        """All tokens at once; sequences shorter than ``tokens`` are taken to be its beginning."""
+        h = x.astype(self.embedding.dtype) @ self.embedding + self.positions[: x.shape[1]]
         arrays, rest = eqx.partition(self.layer, eqx.is_array)
-        h, _ = jax.lax.scan(lambda h, leaves: (eqx.combine(leaves, rest)(h), None), h, arrays)
+
+        def one_layer(h, leaves):
+            return eqx.combine(leaves, rest)(h), None
+
+        saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+        h, _ = jax.lax.scan(jax.checkpoint(one_layer, policy=saved, prevent_cse=False), h, arrays)
         return h @ self.output + self.output_bias
 
     def begin(self) -> Memory:
         """The memory before the first token."""
-        empty = jnp.zeros((self.layer.feed_out_bias.shape[0], *self.positions.shape), self.positions.dtype)
-        return Memory(empty, empty)
+        tokens, channels = self.positions.shape
+        layers, heads = self.layer.feed_out_bias.shape[0], self.layer.heads
+        shape = (layers, heads, channels // heads)
+        dtype = self.positions.dtype
+        return Memory(jnp.zeros((*shape, tokens), dtype), jnp.zeros((*shape[:2], tokens, shape[2]), dtype))
 
     def step(
         self, memory: Memory, x: Float[Array, " input"], place: Int[Array, ""]
@@ -129,14 +146,11 @@ class CausalTransformer(eqx.Module):
         arrays, rest = eqx.partition(self.layer, eqx.is_array)
 
         def one_layer(carry, inputs):
-            h, memory = carry
             leaves, number = inputs
-            h, key, value = eqx.combine(leaves, rest).step(h, memory.keys[number], memory.values[number], place)
-            memory = Memory(memory.keys.at[number, place].set(key), memory.values.at[number, place].set(value))
-            return (h, memory), None
+            return eqx.combine(leaves, rest).step(*carry, number, place), None
 
         numbers = jnp.arange(self.layer.feed_out_bias.shape[0])
-        (h, memory), _ = jax.lax.scan(one_layer, (h, memory), (arrays, numbers))
+        (memory, h), _ = jax.lax.scan(one_layer, (memory, h), (arrays, numbers))
         return memory, h @ self.output + self.output_bias
 
 
@@ -147,30 +161,30 @@ def normalised(h: Float[Array, "... channel"]) -> Float[Array, "... channel"]:
 
 
 def attention(
-    query: Float[Array, "token channel"],
-    key: Float[Array, "token channel"],
-    value: Float[Array, "token channel"],
+    query: Float[Array, "batch token channel"],
+    key: Float[Array, "batch token channel"],
+    value: Float[Array, "batch token channel"],
     heads: int,
-) -> Float[Array, "token channel"]:
+) -> Float[Array, "batch token channel"]:
     """softmax(q k^T / sqrt(d)) v over tokens up to the own one, in each of ``heads`` slices of the channels."""
-    tokens, channels = query.shape
-    query, key, value = (part.reshape(tokens, heads, -1) for part in (query, key, value))
-    scores = jnp.einsum("thd,shd->hts", query * (channels // heads) ** -0.5, key)
+    batch, tokens, channels = query.shape
+    query, key, value = (part.reshape(batch, tokens, heads, -1) for part in (query, key, value))
+    scores = jnp.einsum("bthd,bshd->bhts", query * (channels // heads) ** -0.5, key)
     seen = jnp.tril(jnp.ones((tokens, tokens), bool))
     weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf), axis=-1)
-    return jnp.einsum("hts,shd->thd", weights, value).reshape(tokens, channels)
+    return jnp.einsum("bhts,bshd->bthd", weights, value).reshape(batch, tokens, channels)
 
 
-def attention_of_one(query, key, value, keys, values, place, heads: int) -> Float[Array, " channel"]:
-    """Row ``place`` of ``attention``, whose own key and value are not yet among ``keys`` and ``values`` (token, channel)."""
-    tokens, channels = keys.shape
-    query = query.reshape(heads, -1) * (channels // heads) ** -0.5
-    scores = jnp.einsum("hd,shd->hs", query, keys.reshape(tokens, heads, -1))
-    scores = jnp.where(jnp.arange(tokens) < place, scores, -jnp.inf)
-    own = jnp.sum(query * key.reshape(heads, -1), axis=-1, keepdims=True)
-    weights = jax.nn.softmax(jnp.concatenate([scores, own], axis=-1), axis=-1)
-    mixed = jnp.einsum("hs,shd->hd", weights[:, :-1], values.reshape(tokens, heads, -1))
-    return (mixed + weights[:, -1:] * value.reshape(heads, -1)).reshape(channels)
+def attention_of_one(
+    query: Float[Array, "head dim"],
+    keys: Float[Array, "head dim token"],
+    values: Float[Array, "head token dim"],
+    place: Int[Array, ""],
+) -> Float[Array, " channel"]:
+    """Row ``place`` of ``attention``: places after it count for nothing."""
+    scores = jnp.einsum("hd,hdt->ht", query * query.shape[1] ** -0.5, keys)
+    weights = jax.nn.softmax(jnp.where(jnp.arange(keys.shape[2]) <= place, scores, -jnp.inf), axis=-1)
+    return jnp.einsum("ht,htd->hd", weights, values).reshape(-1)
 
 
 def _weights(key, inputs: int, outputs: int, dtype) -> Float[Array, "input output"]:

@@ -22,7 +22,7 @@ class SelfImprovement(Objective):
             raise InvalidArgumentError(f"strength must not be negative; found {self.strength}")
 
     def __call__(self, key, model, batch):
-        log_probs = jax.vmap(model.log_prob)(batch)
+        log_probs = model.log_probs(batch)
         before = jax.lax.stop_gradient(jax.vmap(self.teacher.log_prob)(batch))
         likelihood, distance = -jnp.mean(log_probs), jnp.mean((log_probs - before) ** 2)
         return likelihood + self.strength * distance, {"likelihood": -likelihood, "distance": distance}
