@@ -242,7 +242,7 @@ def _command(words: Sequence[str]) -> str:
         skipped, skip = skip, word in ("--out", "--max-time")
         if not (skipped or skip or word in ("-q", "--quiet", "--overwrite")):
             kept.append(f'"{word}"' if " " in word else word)
-    return " ".join([Path(kept[0]).name, *kept[1:]]) if kept else ""
+    return " ".join(["heatbath", *kept[1:]])  # also when it ran as ``python -m heatbath``
 
 
 def _effective_size(results: Mapping[str, Any]) -> dict[str, Any]:
