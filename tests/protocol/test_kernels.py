@@ -13,7 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from heatbath.kernels import HMC, MALA, Compose, Gibbs, Kernel, Langevin, MixtureKernel, RandomWalk, Repeat
+from heatbath.kernels import (
+    HMC,
+    MALA,
+    Compose,
+    Gibbs,
+    Kernel,
+    Langevin,
+    MixtureKernel,
+    RandomWalk,
+    Repeat,
+    UnadjustedLangevin,
+)
 from heatbath.kernels.base import KernelInfo
 from heatbath.kernels.hmc import evaluate
 from heatbath.spaces import Discrete, Euclidean
@@ -68,6 +79,7 @@ CASES = {
     "mala": Case(MALA(0.4, masses=WIDTHS)),
     "random-walk": Case(RandomWalk(0.8, scale=WIDTHS)),
     "langevin": Case(Langevin(0.02, friction=2.0, masses=WIDTHS), reversible=False, steps=20),
+    "unadjusted-langevin": Case(UnadjustedLangevin(0.02, masses=WIDTHS), reversible=False, steps=20),
     "repeat": Case(Repeat(MALA(0.4), 3)),
     "compose": Case(Compose((MALA(0.4), RandomWalk(0.8))), reversible=False),
     "mixture-kernel": Case(MixtureKernel((HMC(0.25, num_steps=3), RandomWalk(0.8)), (0.3, 0.7))),
@@ -167,6 +179,38 @@ def test_invariance_at_three_temperatures(name, target):
     """A wrong acceptance ratio, a forgotten temperature or a lost Jacobian would move the means."""
     for beta in BETAS:
         check_invariance(program_of(name, target), beta)
+
+
+WEIGHTED = {
+    "unadjusted-langevin": UnadjustedLangevin(0.2, masses=WIDTHS),
+    "repeat": Repeat(UnadjustedLangevin(0.2), 2),
+    "compose": Compose((UnadjustedLangevin(0.2), RandomWalk(0.8))),
+    "mixture-kernel": MixtureKernel((UnadjustedLangevin(0.2), MALA(0.4)), (0.6, 0.4)),
+}
+
+
+def check_weighted_invariance(program: Program, beta: float):
+    """E[w f(x')] = E[f(x)] for x from exp(-u), for f = 1 and every feature."""
+    first, last, infos = program(beta)
+    weights = np.exp(infos.log_weight.sum(axis=1, keepdims=True))
+    ones = np.ones_like(weights)
+    z = z_scores(np.hstack([weights, weights * last]) - np.hstack([ones, first]))
+    assert (np.abs(z) < SIGMAS).all(), f"weighted means drift by {z.round(1)} standard errors at beta = {beta}"
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_moves_that_weigh_are_proper(name):
+    """Unadjusted steps bias every mean; their weights must take all of it back, alone and inside combinators.
+
+    The step is one at which the weights have a finite variance in the double well's quartic tails, and the controls fail.
+    """
+    kernel = WEIGHTED[name]
+    assert kernel.proper
+    assert not kernel.exact
+    assert kernel.bias is not None
+    program = Program(kernel, "double-well")
+    for beta in BETAS:
+        check_weighted_invariance(program, beta)
 
 
 @pytest.mark.parametrize(("name", "target"), [run for run in RUNS if CASES[run[0]].reversible])
@@ -272,7 +316,7 @@ def test_gibbs_without_conditional_energies_agrees():
 # Negative controls: the suite must reject each of these ---------------------------------------------------------------
 
 
-class UnadjustedLangevin(Kernel):
+class SilentlyUnadjusted(Kernel):
     """Overdamped Langevin with a big step, that calls itself exact."""
 
     width: float = 0.45
@@ -285,6 +329,29 @@ class UnadjustedLangevin(Kernel):
         x = state.position - 0.5 * self.width**2 * state.gradient + self.width * noise
         yes = jnp.ones((), bool)
         return evaluate(x, u), KernelInfo(jnp.ones(()), yes, yes, jnp.ones((), jnp.int32))
+
+
+class ForgottenWeight(UnadjustedLangevin):
+    """Unadjusted Langevin that keeps its path weight to itself."""
+
+    def step(self, key, state, u):
+        state, info = super().step(key, state, u)
+        return state, info._replace(log_weight=jnp.zeros(()))
+
+
+class HalfAWeight(UnadjustedLangevin):
+    """A path weight of energies alone: log K(x|x') - log K(x'|x) is forgotten."""
+
+    def step(self, key, state, u):
+        new, info = super().step(key, state, u)
+        return new, info._replace(log_weight=state.reduced_energy - new.reduced_energy)
+
+
+@pytest.mark.parametrize("kernel", [ForgottenWeight(0.2), HalfAWeight(0.2)])
+def test_the_suite_rejects_wrong_path_weights(kernel):
+    """A weight that is missing, or is only the change of energy, is what uncorrected annealing has."""
+    with pytest.raises(AssertionError, match="weighted means"):
+        check_weighted_invariance(Program(kernel, "double-well"), 2.0)
 
 
 class WrongTemperature(LogDensity):
@@ -326,7 +393,7 @@ class ForgottenProposalDensity(MALA):
         return new, KernelInfo(ratio, accepted, jnp.ones((), bool), jnp.ones((), jnp.int32))
 
 
-@pytest.mark.parametrize("kernel", [UnadjustedLangevin(), AtWrongTemperature(), ForgottenProposalDensity(0.6)])
+@pytest.mark.parametrize("kernel", [SilentlyUnadjusted(), AtWrongTemperature(), ForgottenProposalDensity(0.6)])
 def test_the_suite_rejects_biased_kernels(kernel):
     """Were one of these to pass, passing would mean nothing."""
     assert kernel.exact

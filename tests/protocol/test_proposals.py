@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from heatbath.errors import InvalidArgumentError
-from heatbath.kernels import HMC, MALA, Langevin, RandomWalk
+from heatbath.kernels import HMC, MALA, Langevin, RandomWalk, UnadjustedLangevin
 from heatbath.models.gaussian import CorrelatedNormal, Mixture, Normal, Uniform
 from heatbath.samplers.annealing import AnnealedImportance, checked_schedule, linear_schedule
 from heatbath.samplers.importance import importance
@@ -36,6 +36,7 @@ CASES: dict[str, Proposal] = {
     ),
     "annealed-hmc": AnnealedImportance(WIDE, HMC(0.3, num_steps=3), PATH),
     "annealed-mala": AnnealedImportance(WIDE, MALA(0.5), PATH, steps=2),
+    "annealed-unadjusted": AnnealedImportance(WIDE, UnadjustedLangevin(0.25), PATH, steps=2),
     "annealed-random-walk": AnnealedImportance(Uniform(jnp.full(2, -4.0), jnp.full(2, 4.0)), RandomWalk(0.8), PATH),
 }
 
@@ -165,6 +166,20 @@ def test_the_suite_rejects_an_unadjusted_kernel_in_the_path():
     """A kernel with a step-size error makes path weights improper when it pretends to be exact."""
     with pytest.raises(AssertionError, match="not proper"):
         check_proper_weights(AnnealedImportance(WIDE, PretendsToBeExact(0.75, friction=2.0), PATH, steps=4))
+
+
+class ForgottenPathWeight(UnadjustedLangevin):
+    """Unadjusted Langevin that keeps its path weight to itself."""
+
+    def step(self, key, state, u):
+        state, info = super().step(key, state, u)
+        return state, info._replace(log_weight=jnp.zeros(()))
+
+
+def test_the_suite_rejects_a_forgotten_path_weight():
+    """Unadjusted moves are proper through their weight alone."""
+    with pytest.raises(AssertionError, match="not proper"):
+        check_proper_weights(AnnealedImportance(WIDE, ForgottenPathWeight(0.5), PATH, steps=2))
 
 
 def test_honest_unadjusted_kernels_are_refused():

@@ -20,7 +20,8 @@ class UnadjustedLangevin(Kernel):
     is the weight on the extended space of (x, x') whose backward kernel is K itself. Then E over K of exp(log_weight) f(x'),
     averaged over x from exp(-u), is the mean of f for every step size and every u: the kernel is ``proper``, and annealing and
     SMC with it estimate Z without bias. The weights of k moves spread by about k e^6 per coordinate, so the step has to be
-    smaller than MALA's: ``target_acceptance`` is that of the decision that was not made.
+    smaller than MALA's: ``target_acceptance`` is that of the decision that was not made. Where u grows faster than a square, big
+    steps give weights without variance: still unbiased, but the few draws that make them so are never seen.
     A move to where u or its gradient is not finite is undone and gets weight 0.
 
     Source: Jarzynski's equality with a discrete kernel; Nilmeier et al., PNAS 108, E1009 (2011); Thin et al., arXiv 2103.10943.
