@@ -34,7 +34,7 @@ class TorsionBase(SteerableBase):
     """exp(-E(v) / tau) / Z(tau) with tabulated torsions; E and Z stand at the top of this file.
 
     ``linear`` reals, of which the first ``breathing`` (a) have a volume that depends on the angles; then the angles, in
-    [-pi, pi): ``singles`` of them on their own, then pairs. Polynomials hold orders up to (terms - 1) / 2; coefficients are for (e, l).
+    [-pi, pi): ``singles`` of them on their own, then pairs. Polynomials have orders up to (terms - 1) / 2, coefficients those of (e, l).
 
     Densities are constant in a cell. The gradient of ``log_prob`` by the angles is that of the smooth polynomial, which is
     what a flow on top of this base has to learn from.
@@ -77,15 +77,14 @@ class TorsionBase(SteerableBase):
         singles, pairs = self.single.shape[1], self.pair.shape[1]
         single, pair = np.zeros(self.single.shape[1:]), np.zeros(self.pair.shape[1:])
         for group in range(singles):
-            basis = np.asarray(_basis(_centres(SINGLE_CELLS), single.shape[-1]), dtype=np.float64)
             histogram, _ = np.histogram(angles[:, group], SINGLE_CELLS, (-np.pi, np.pi))
-            single[group] = _most_likely(histogram, basis)
+            basis = np.asarray(_basis(_centres(SINGLE_CELLS), single.shape[-1]), dtype=np.float64)
+            single[group] = _most_likely(histogram[:, None], basis, np.ones((1, 1)))[:, 0]
         for group in range(pairs):
-            basis = np.asarray(_basis(_centres(PAIR_CELLS), pair.shape[-1]), dtype=np.float64)
             first, second = angles[:, singles + 2 * group], angles[:, singles + 2 * group + 1]
             histogram, *_ = np.histogram2d(first, second, PAIR_CELLS, [(-np.pi, np.pi)] * 2)
-            product = np.einsum("cs,dt->cdst", basis, basis).reshape(PAIR_CELLS**2, -1)
-            pair[group] = _most_likely(histogram.reshape(-1), product).reshape(pair.shape[1:])
+            basis = np.asarray(_basis(_centres(PAIR_CELLS), pair.shape[-1]), dtype=np.float64)
+            pair[group] = _most_likely(histogram, basis, basis)
         zero = np.zeros_like
         return dataclasses.replace(
             self,
@@ -159,20 +158,22 @@ def _basis(angles: Float[Array, "*shape"], terms: int) -> Float[Array, "*shape t
     return jnp.concatenate([jnp.ones_like(angles)[..., None], jnp.cos(multiples), jnp.sin(multiples)], axis=-1)
 
 
-def _most_likely(histogram: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """c minimising -sum_i h_i log p_i + 1e-4 |c|^2 with p = softmax(-basis c) and h the normalised histogram."""
+def _most_likely(histogram: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """c minimising -sum_ij h_ij log p_ij + 1e-4 |c|^2 with p = softmax(-rows c columns^T) and h the normalised histogram."""
     share = histogram / histogram.sum()
-    wanted = share @ basis
+    shape = (rows.shape[1], columns.shape[1])
+    wanted = rows.T @ share @ columns
 
-    def loss(coefficients):
-        logits = -basis @ coefficients
-        top = logits.max()
-        masses = np.exp(logits - top)
-        value = wanted @ coefficients + top + np.log(masses.sum()) + 1e-4 * coefficients @ coefficients
-        return value, wanted - (masses / masses.sum()) @ basis + 2e-4 * coefficients
+    def loss(flat):
+        c = flat.reshape(shape)
+        logits = -rows @ c @ columns.T
+        masses = np.exp(logits - logits.max())
+        value = np.sum(wanted * c) + logits.max() + np.log(masses.sum()) + 1e-4 * flat @ flat
+        gradient = wanted - rows.T @ (masses / masses.sum()) @ columns + 2e-4 * c
+        return value, gradient.reshape(-1)
 
-    options = {"maxiter": 500}
-    return scipy.optimize.minimize(loss, np.zeros(basis.shape[1]), jac=True, method="L-BFGS-B", options=options).x
+    start, options = np.zeros(shape[0] * shape[1]), {"maxiter": 500}
+    return scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x.reshape(shape)
 
 
 def _centres(cells: int) -> Float[Array, " cells"]:
