@@ -43,6 +43,11 @@ EXPERIMENTS = {
             "heatbath.experiments.sequential_boltzmann_generator",
             "a causal transformer flow of a peptide, reweighted and annealed to the target by sequential Monte Carlo",
         ),
+        ExperimentEntry(
+            "flow-perturbation",
+            "heatbath.experiments.flow_perturbation",
+            "a continuous flow weighted without its Jacobian: every log Jacobian beside exact values, then annealed",
+        ),
     )
 }
 

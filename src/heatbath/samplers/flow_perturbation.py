@@ -15,6 +15,7 @@ Sources: arXiv 2407.10666 (extended space), arXiv 2601.21177 (several steps); Co
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -32,10 +33,12 @@ from heatbath.models.base import Distribution
 from heatbath.models.continuous_flow import ContinuousFlow
 from heatbath.models.log_jacobian import LogJacobian, Seeds, seeds_where
 from heatbath.random import named_key
+from heatbath.samplers.base import Sampled
 from heatbath.samplers.proposals import Proposal
-from heatbath.samplers.smc import smc
+from heatbath.samplers.smc import SMCSampler, smc
 from heatbath.samplers.starts import energies_of
 from heatbath.state import LogDensity, ReducedEnergy, ThermoState
+from heatbath.targets.base import Target
 
 
 class WeightedPath(NamedTuple):
@@ -196,6 +199,46 @@ def flow_smc(
     kernel = PathMove(jnp.asarray(step_size, dtype=float), prior, refresh)
     found = smc(key, prior, PathEnergy(prior), particles, kernel=kernel, schedule=schedule, **options)
     return forget_directions(found, proposal, u)
+
+
+class PathSampler(SMCSampler):
+    """Independent populations over noise and directions along the schedule of a pilot run, one population per chunk.
+
+    As ``SMCSampler``, with ``start`` a ``PathPrior`` of u = beta U + bias and ``kernel`` a ``PathMove`` (see ``path_sampler``);
+    production arrays hold x alone.
+    """
+
+    def density(self) -> LogDensity:
+        assert isinstance(self.start, PathPrior)
+        return PathEnergy(self.start)
+
+    def configurations(self, positions: WeightedPath) -> Array:
+        return positions.x
+
+    def collect(self, arrays: Mapping[str, np.ndarray], carry: Any) -> Sampled:
+        sampled = super().collect(arrays, carry)
+        assert isinstance(self.start, PathPrior)
+        ensemble = dataclasses.replace(sampled.ensemble, bias=self.start.proposal.bias)
+        return Sampled(ensemble, {**sampled.diagnostics, "method": "flow perturbation and SMC"})
+
+
+def path_sampler(
+    target: Target,
+    state: ThermoState,
+    proposal: FromContinuousFlow,
+    *,
+    draws: int,
+    particles: int = 1000,
+    steps: int = 1,
+    step_size: float = 0.3,
+    refresh: float = 0.3,
+    resample_below: float = 0.5,
+    at_once: int | None = None,
+) -> PathSampler:
+    """The sampler of ``draws`` particles in populations of ``particles``; the other arguments are those of ``flow_smc``."""
+    prior = PathPrior(proposal, ReducedEnergy(target, state))
+    kernel = PathMove(jnp.asarray(step_size, dtype=float), prior, refresh)
+    return PathSampler(target, state, prior, kernel, draws, particles, steps, resample_below, at_once)
 
 
 def require_invertible(key: Key[Array, ""], flow: ContinuousFlow, draws: int = 64) -> None:

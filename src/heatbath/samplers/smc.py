@@ -398,9 +398,17 @@ class SMCSampler(Sampler):
         disk = recorded * 8 * (dimension(self.target.space) + 3)
         return Cost(recorded * (1 + 100 * self.steps * self.kernel.evaluations), 3 * disk, disk)
 
+    def density(self) -> LogDensity:
+        """u of the end of the path, a function of the particles' positions."""
+        return ReducedEnergy(self.target, self.state)
+
+    def configurations(self, positions: PyTree) -> PyTree:
+        """Configurations of the target that belong to the particles' positions: the positions themselves."""
+        return positions
+
     def begin(self, key: Key[Array, ""]) -> SMCCarry:
         """Runs the pilot. Raises ``ConvergenceError`` when it does not reach the target."""
-        u = ReducedEnergy(self.target, self.state)
+        u = self.density()
         schedule = find_schedule(
             named_key(key, "pilot"),
             self.start,
@@ -414,7 +422,7 @@ class SMCSampler(Sampler):
         return SMCCarry(jax.random.key_data(named_key(key, "smc")), zero, schedule, zero, zero)
 
     def advance(self, carry: SMCCarry) -> tuple[SMCCarry, Chunk]:
-        u = ReducedEnergy(self.target, self.state)
+        u = self.density()
         key = step_key(jax.random.wrap_key_data(carry.key), carry.done)
         options = {
             "particles": self.particles,
@@ -423,10 +431,11 @@ class SMCSampler(Sampler):
             "chunk": self.particles_at_once,
         }
         population, infos = _fixed(key, self.start, u, self.kernel, carry.schedule, **options)
-        energies = energies_of(self.target, population.positions)
+        configurations = self.configurations(population.positions)
+        energies = energies_of(self.target, configurations)
         log_weights = np.asarray(population.log_weights, dtype=np.float64)
         arrays = {
-            **to_arrays(population.positions),
+            **to_arrays(configurations),
             "energies": np.asarray(energies),
             "log_weights": log_weights,
             "family": np.asarray(population.families) + int(carry.done) * self.particles,

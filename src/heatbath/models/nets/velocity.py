@@ -59,16 +59,19 @@ class ResidualVelocity(Velocity):
 
 
 class GatedLinearVelocity(Velocity):
-    """v(x, t) = sum_e p_e(x, t) [ U_e diag(a_e(t)) U_e^T x + b_e(t) ], p = softmax of a small network of x and t.
+    """v(x, t) = sum_e p_e(x, t) [ U_e diag(a_e(t)) U_e^T x + b_e(t) ] + c(t) * x, p = softmax of a small network of x and t.
 
     Experts that are linear in x with a symmetric matrix, whose eigenvalues follow time; the gate decides between them. One
-    hidden layer whose units are switched by the gate, in other words, and the exact form of the field of a mixture of
-    normals once there are as many experts as modes. a_e(t), b_e(t) are small networks of t. U_e is ``vectors``/sqrt(d), so that
-    an optimiser's step of equal size per number means the same in every dimension.
+    hidden layer whose units are switched by the gate, in other words; with as many experts as modes the exact field of a
+    mixture of normals is one of its values. The eigenvalue of unit j is a_j(t) = d(t).c(s_j), with one number s_j per unit and
+    two small networks that all units share; b_e(t) is a small network of t. U_e is ``vectors``/sqrt(d), so that an
+    optimiser's step of equal size per number means the same in every dimension.
     """
 
     vectors: Float[Array, "d hidden"]
-    rates: ResidualNetwork
+    marks: Float[Array, " hidden"]
+    times: ResidualNetwork
+    units: ResidualNetwork
     shifts: ResidualNetwork
     gate: ResidualNetwork
     skip: Dense
@@ -83,23 +86,32 @@ class GatedLinearVelocity(Velocity):
         experts: int = 2,
         rank: int | None = None,
         gate_width: int = 64,
+        products: int = 16,
         features: int = 32,
         dtype=jnp.float32,
     ) -> "GatedLinearVelocity":
-        """``experts`` matrices of ``rank`` (all of the dimension unless given); eigenvalues and shifts begin at zero."""
-        rank = dimension if rank is None else rank
-        k_vectors, k_rates, k_shifts, k_gate, k_skip = jax.random.split(key, 5)
-        vectors = jax.random.normal(k_vectors, (dimension, experts * rank), dtype)
+        """``experts`` matrices of ``rank`` (all of the dimension unless given); eigenvalues and shifts begin at zero.
 
-        def network(key, inputs, outputs, gain):
-            return ResidualNetwork.create(key, inputs, outputs, width=gate_width, depth=1, gain=gain, dtype=dtype)
+        ``products`` is the length of d(t) and c(s).
+        """
+        rank = dimension if rank is None else rank
+        keys = iter(jax.random.split(key, 7))
+        vectors = jax.random.normal(next(keys), (dimension, experts * rank), dtype)
+        marks = jax.random.normal(next(keys), (experts * rank,), dtype)
+
+        def network(inputs, outputs, gain):
+            return ResidualNetwork.create(
+                next(keys), inputs, outputs, width=gate_width, depth=1, gain=gain, dtype=dtype
+            )
 
         return GatedLinearVelocity(
             vectors,
-            network(k_rates, features, experts * rank, 0.0),
-            network(k_shifts, features, experts * dimension, 0.0),
-            network(k_gate, dimension + features, experts, 1.0),
-            Dense.create(k_skip, features, dimension, gain=0.0, dtype=dtype),
+            marks,
+            network(features, products, 0.0),
+            network(1, products, 1.0),
+            network(features, experts * dimension, 0.0),
+            network(dimension + features, experts, 1.0),
+            Dense.create(next(keys), features, dimension, gain=0.0, dtype=dtype),
             experts,
             features,
         )
@@ -108,24 +120,30 @@ class GatedLinearVelocity(Velocity):
         flat = x.reshape(-1).astype(self.vectors.dtype)
         phi = time_features(jnp.asarray(t, flat.dtype), self.features)
         gate = jax.nn.softmax(self.gate(jnp.concatenate([flat, phi])))
-        scales = self.rates(phi).reshape(self.experts, -1) * gate[:, None]
-        hidden = scales.reshape(-1) * (flat @ self.vectors) / flat.size
+        rates = self.units(self.marks[:, None]) @ self.times(phi)
+        switched = (rates.reshape(self.experts, -1) * gate[:, None]).reshape(-1)
+        hidden = switched * (flat @ self.vectors) / flat.size
         shift = gate @ self.shifts(phi).reshape(self.experts, -1)
         return (self.vectors @ hidden + shift + self.skip(phi) * flat).reshape(x.shape)
 
-    def along(self, axes: Float[np.ndarray, "expert d d"]) -> "GatedLinearVelocity":
-        """The same net with ``axes[e][:, i]`` as the unit vectors of expert e: a start at the axes of clusters of the data."""
+    def along(self, axes: Float[np.ndarray, "expert d d"], variances: Float[np.ndarray, "expert d"]):
+        """The same net with ``axes[e][:, i]`` as the unit vectors of expert e and s = log variance along them.
+
+        A start at the principal axes of clusters of the data (``cluster_axes``).
+        """
         axes = np.asarray(axes)
         vectors = math.sqrt(axes.shape[1]) * np.concatenate(list(axes), axis=1)
         if vectors.shape != self.vectors.shape:
             raise InvalidArgumentError(f"expected axes for vectors {self.vectors.shape}; found {vectors.shape}")
-        return dataclasses.replace(self, vectors=jnp.asarray(vectors, self.vectors.dtype))
+        marks = np.log(np.maximum(np.asarray(variances).reshape(-1), 1e-6))
+        dtype = self.vectors.dtype
+        return dataclasses.replace(self, vectors=jnp.asarray(vectors, dtype), marks=jnp.asarray(marks, dtype))
 
 
 def cluster_axes(
     data: Float[np.ndarray, "n d"], standardise, experts: int = 2, *, rounds: int = 10
-) -> Float[np.ndarray, "expert d d"]:
-    """Principal axes of ``experts`` clusters of ``data`` after ``standardise`` (n, d) -> (n, d): ``GatedLinearVelocity.along``.
+) -> tuple[Float[np.ndarray, "expert d d"], Float[np.ndarray, "expert d"]]:
+    """Principal axes, and variances along them, of ``experts`` clusters of ``data`` after ``standardise`` (n, d) -> (n, d).
 
     Clusters by ``rounds`` of Lloyd's algorithm on the raw data, begun at quantiles of their first principal component.
     """
@@ -136,4 +154,5 @@ def cluster_axes(
     for _ in range(rounds):
         labels = np.argmin(np.sum(centres**2, axis=1) - 2 * data @ centres.T, axis=1)
         centres = np.stack([data[labels == e].mean(axis=0) for e in range(experts)])
-    return np.stack([np.linalg.eigh(np.cov(standardise(data[labels == e]).T))[1] for e in range(experts)])
+    found = [np.linalg.eigh(np.cov(standardise(data[labels == e]).T)) for e in range(experts)]
+    return np.stack([axes for _, axes in found]), np.stack([variances for variances, _ in found])
