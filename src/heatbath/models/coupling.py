@@ -9,6 +9,7 @@ Sources: Dinh et al., arXiv 1605.08803 (affine); Durkan et al., arXiv 1906.04032
 """
 
 import math
+from functools import partial
 from typing import ClassVar
 
 import equinox as eqx
@@ -22,7 +23,7 @@ from heatbath.models.base import Distribution
 from heatbath.models.bijections import Bijection, Chain, Stacked
 from heatbath.models.flow import Flow
 from heatbath.models.gaussian import Normal
-from heatbath.models.nets.residual import ResidualNetwork
+from heatbath.models.nets.residual import BranchedNetwork
 from heatbath.models.splines import circular_rational_quadratic, rational_quadratic
 
 #: Splines of line coordinates act on [-BOUND, BOUND] after shift and scale, where a standard normal has all but 6e-7 of its mass.
@@ -59,7 +60,7 @@ class Coupling(Bijection):
     ``"circle"`` or ``"mixed"``; only ``"mixed"`` computes both and selects. ``context`` is a vector for conditional flows.
     """
 
-    network: ResidualNetwork
+    network: BranchedNetwork
     kept_periods: Periods
     changed_periods: Periods
     bins: int = eqx.field(static=True)
@@ -81,18 +82,18 @@ class Coupling(Bijection):
         """A fresh layer, the identity when ``gain`` is 0. ``context`` is the length of the context vector."""
         per_kept = 2 if kinds == "circle" else 3 if kinds == "mixed" else 1
         inputs = per_kept * kept_periods.size + context
-        outputs = _parameters(bins, kinds) * changed_periods.size
-        network = ResidualNetwork.create(key, inputs, outputs, width=width, depth=depth, gain=gain)
+        shapes = [(*count, changed_periods.size) for count in _parameters(bins, kinds)]
+        network = BranchedNetwork.create(key, inputs, shapes, width=width, depth=depth, gain=gain)
         return Coupling(network, Periods(kept_periods), Periods(changed_periods), bins, kinds)
 
     def inverse(self, x: Float[Array, " n"], context: Float[Array, " c"] | None = None):
         changed, kept = self._split(x, self.changed_periods.values.size)
-        z, log_det = self._transform(changed, self._raw(kept, context), inverse=False)
+        z, log_det = _apply(self, changed, kept, context, inverse=False)
         return jnp.concatenate([kept, z]), log_det
 
     def forward(self, z: Float[Array, " n"], context: Float[Array, " c"] | None = None):
         kept, changed = self._split(z, self.kept_periods.values.size)
-        x, log_det = self._transform(changed, self._raw(kept, context), inverse=True)
+        x, log_det = _apply(self, changed, kept, context, inverse=True)
         return jnp.concatenate([x, kept]), log_det
 
     @staticmethod
@@ -111,44 +112,54 @@ class Coupling(Bijection):
             parts += [jnp.where(circular, jnp.cos(angle), 0), jnp.where(circular, jnp.sin(angle), 0)]
             if self.kinds == "mixed":
                 parts.append(jnp.where(circular, 0, kept))
-        raw = self.network(jnp.concatenate(parts))
-        return raw.reshape(_parameters(self.bins, self.kinds), self.changed_periods.values.size)
+        return self.network(jnp.concatenate(parts))
 
     def _transform(self, value, raw, *, inverse: bool):
         """The elementwise map from x to z, or with ``inverse`` from z to x."""
         if self.kinds == "line":
-            result, log_slope = _line(value, raw, self.bins, inverse=inverse)
+            result, log_slope = _line(value, raw, inverse=inverse)
         elif self.kinds == "circle":
             result, log_slope = _circle(value, raw, self.changed_periods, inverse=inverse)
         else:
             circular = self.changed_periods.circular
-            on_line = _line(value, raw[: 3 * self.bins + 1], self.bins, inverse=inverse)
-            on_circle = _circle(value, raw[-(3 * self.bins + 1) :], self.changed_periods, inverse=inverse)
+            shift, log_scale, widths, heights, slopes, seam = raw
+            on_line = _line(value, (shift, log_scale, widths, heights, slopes), inverse=inverse)
+            on_circle = _circle(
+                value, (shift, widths, heights, jnp.concatenate([seam, slopes])), self.changed_periods, inverse=inverse
+            )
             result = jnp.where(circular, on_circle[0], on_line[0])
             log_slope = jnp.where(circular, on_circle[1], on_line[1])
         return result, jnp.sum(log_slope).astype(float)
 
 
-def _parameters(bins: int, kinds: str) -> int:
-    """Parameters per changed coordinate: shift, scale and 3 K - 1 on the line, 3 K + 1 on a circle, both share when mixed."""
+@partial(eqx.filter_checkpoint, policy=jax.checkpoint_policies.dots_saveable)
+def _apply(layer: Coupling, changed, kept, context, *, inverse: bool):
+    """The changed coordinates after the layer. Gradients keep the matrix products only and compute the splines again: on a CPU
+    memory for all intermediate values of a batch takes longer than the arithmetic."""
+    return layer._transform(changed, layer._raw(kept, context), inverse=inverse)
+
+
+def _parameters(bins: int, kinds: str) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the parameters of one changed coordinate: shift, log scale (line), widths, heights, slopes, and of a circle's seam."""
     if kinds == "line":
-        return 3 * bins + 1 if bins else 2
-    return 3 * bins + 1
+        return ((), (), (bins,), (bins,), (bins - 1,)) if bins else ((), ())
+    return ((), (bins,), (bins,), (bins,)) if kinds == "circle" else ((), (), (bins,), (bins,), (bins - 1,), (1,))
 
 
-def _line(value, raw, bins: int, *, inverse: bool):
+def _line(value, raw, *, inverse: bool):
     shift, log_scale = raw[0].astype(value.dtype), _limited(raw[1]).astype(value.dtype)
     if inverse:
-        value, log_slope = rational_quadratic(value, raw[2:], bound=BOUND, inverse=True) if bins else (value, 0)
+        value, log_slope = rational_quadratic(value, *raw[2:], bound=BOUND, inverse=True) if raw[2:] else (value, 0)
         return value * jnp.exp(log_scale) + shift, log_slope + log_scale
     value = (value - shift) * jnp.exp(-log_scale)
-    result, log_slope = rational_quadratic(value, raw[2:], bound=BOUND) if bins else (value, 0)
+    result, log_slope = rational_quadratic(value, *raw[2:], bound=BOUND) if raw[2:] else (value, 0)
     return result, log_slope - log_scale
 
 
 def _circle(value, raw, periods: Periods, *, inverse: bool):
     period = periods.safe.astype(value.dtype)
-    return circular_rational_quadratic(value, raw, period=period, inverse=inverse)
+    rotation, widths, heights, slopes = raw
+    return circular_rational_quadratic(value, widths, heights, slopes, rotation, period=period, inverse=inverse)
 
 
 def _limited(raw):

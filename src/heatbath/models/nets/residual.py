@@ -5,10 +5,12 @@ product (batch, in) x (in, out) without a transposition.
 """
 
 import math
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from heatbath.errors import InvalidArgumentError
@@ -70,7 +72,58 @@ class ResidualNetwork(eqx.Module):
         )
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
-        h = self.first(x.astype(self.first.weight.dtype))
-        for layer in self.hidden:
-            h = h + layer(jax.nn.silu(h))
-        return self.last(jax.nn.silu(h))
+        return self.last(_trunk(self.first, self.hidden, x))
+
+
+class Head(eqx.Module):
+    """h -> reshape(h @ weight) + bias: an output of any shape, that of ``bias``.
+
+    The bias is added after the reshape on purpose: so XLA keeps the gradient of the output in its own shape, where it is
+    vector code, and does not compute indices of the flat one entry by entry (measured: a spline layer's gradient in half the time).
+    """
+
+    weight: Float[Array, "in flat"]
+    bias: Float[Array, "*shape"]
+
+    def __call__(self, h: Float[Array, " in"]) -> Float[Array, "*shape"]:
+        return (h @ self.weight).reshape(self.bias.shape) + self.bias
+
+
+class BranchedNetwork(eqx.Module):
+    """The residual network with several outputs of given shapes, each from a matrix of its own. One configuration.
+
+    Parts of ONE output would be slices, and the gradient of slices is padded and added entry by entry.
+    """
+
+    first: Dense
+    hidden: tuple[Dense, ...]
+    last: tuple[Head, ...]
+
+    @staticmethod
+    def create(
+        key: Key[Array, ""],
+        inputs: int,
+        shapes: Sequence[tuple[int, ...]],
+        *,
+        width: int,
+        depth: int,
+        gain: float = 0.0,
+        dtype=jnp.float32,
+    ) -> "BranchedNetwork":
+        """As ``ResidualNetwork.create``, with the shapes of all outputs."""
+        sizes = [math.prod(shape) for shape in shapes]
+        base = ResidualNetwork.create(key, inputs, sum(sizes), width=width, depth=depth, gain=gain, dtype=dtype)
+        weights = jnp.split(base.last.weight, np.cumsum(sizes)[:-1], axis=1)
+        heads = tuple(Head(weight, jnp.zeros(shape, dtype)) for weight, shape in zip(weights, shapes, strict=True))
+        return BranchedNetwork(base.first, base.hidden, heads)
+
+    def __call__(self, x: Float[Array, " in"]) -> tuple[Float[Array, "..."], ...]:
+        h = _trunk(self.first, self.hidden, x)
+        return tuple(head(h) for head in self.last)
+
+
+def _trunk(first: Dense, hidden: tuple[Dense, ...], x):
+    h = first(x.astype(first.weight.dtype))
+    for layer in hidden:
+        h = h + layer(jax.nn.silu(h))
+    return jax.nn.silu(h)
