@@ -84,10 +84,41 @@ def picture(name: str) -> str:
 
 
 def cost_by_dimension(data: dict) -> str:
-    """Cost of a weighted draw by the dimension, as the report draws it."""
-    from heatbath.report.flow_perturbation import cost
+    """Cost of a weighted draw in plain draws, and time for a given error of log Z, by the dimension."""
+    import numpy as np
 
-    return cost(data["cost_by_dimension"]).file
+    from heatbath.report import style
+
+    entries = data["dimensions"]
+    dimensions = [int(dimension) for dimension in entries]
+    with style.settings():
+        figure, (cost, time) = style.canvas(9.0, 3.4, 2)
+        for index, name in enumerate(next(iter(entries.values()))["errors"]):
+            ratios = [entry["ratios"][name][1] for entry in entries.values()]
+            plain = [np.median(entry["times"]["seconds"]["plain"]) for entry in entries.values()]
+            draws = [entry["errors"][name]["draws"] or np.nan for entry in entries.values()]
+            seconds = np.maximum(draws, 1.0) * ratios * plain
+            look = {
+                "color": list(style.THEMED.values())[4 + index % 4],
+                "marker": "osD^vPX*"[index % 8],
+                "markersize": 4.5,
+            }
+            look["linestyle"] = "-" if index < 4 else "--"
+            cost.plot(dimensions, ratios, label=name, **look)
+            time.plot(dimensions, seconds, **look)
+        for axes, label in (
+            (cost, "cost in plain draws"),
+            (time, f"seconds for an error of {data['log_z_error']} in log Z"),
+        ):
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_xticks(dimensions, [str(dimension) for dimension in dimensions])
+            axes.minorticks_off()
+            axes.grid(axis="y")
+            axes.set_xlabel("dimension")
+            axes.set_ylabel(label)
+        figure.legend(loc="outside right upper", fontsize=8)
+        return style.finish(figure, "cost", "Cost of a weighted draw", [], []).file
 
 
 def delta_f_by_temperature(data: dict) -> str:

@@ -69,8 +69,8 @@ def test_too_few_effective_draws_and_missing_modes_are_said(sections):
     poor = copy.deepcopy(sections)
     poor["generator"]["ess"] |= {"raw": 7.0, "fraction": 0.0007, "forward_fraction": 1e-5}
     caution = next(block for block in generator.section(poor).blocks if isinstance(block, Caution))
-    assert "only 7 equal ones" in caution.sentences[0]
-    assert "means nothing" in caution.sentences[0]
+    assert "no more than 7 of equal weight" in caution.sentences[0]
+    assert "mean nothing" in caution.sentences[0]
     assert "hardly draws" in caution.sentences[1]
     assert few_effective_draws(100, 10_000) == few_effective_draws(None, None) == ""
     assert missed_modes({"fraction": 0.2, "forward_fraction": 0.05}) == ""
@@ -130,7 +130,10 @@ def test_steerable_rows_hold_their_references(sections):
 def test_a_training_is_not_called_converged(toy_run, tmp_path):
     """ "Converged" beside a model that was only trained would be read as a statement on equilibrium numbers."""
     run = shutil.copytree(toy_run, tmp_path / "run", ignore=shutil.ignore_patterns("report"))
-    results = {"training": {}, "verdict": {"converged": False, "reasons": ["Draws are worth 0.1 %."]}}
+    results = {
+        "method": "training of coupling-flow",
+        "verdict": {"converged": False, "reasons": ["Draws are worth 0.1 %."]},
+    }
     for good, word in ((False, "Not usable yet"), (True, "Usable model")):
         results["verdict"]["converged"] = good
         (run / "results.json").write_text(json.dumps(results))

@@ -15,6 +15,8 @@ from heatbath.report.words import axis_label, duration, number, percent, pretty,
         (2.5, 0.0996, "1", "2.50 ± 0.10"),
         (2.5, None, "kT", "2.5 kT"),
         (None, 0.1, "kT", "–"),
+        (3.002e16, 1.8e16, "kT", "(3.0 ± 1.8) × 10¹⁶ kT"),
+        (179.8, 6.9e-16, "kJ/mol", "179.8 ± 6.9 × 10⁻¹⁶ kJ/mol"),
     ],
 )
 def test_value_and_error_end_at_the_same_digit(value, error, unit, text):

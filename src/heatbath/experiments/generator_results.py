@@ -155,6 +155,9 @@ def energy_histograms(ensemble: Ensemble, reference: Reference | None) -> dict[s
     heavy = own[weights > 1e-3 / weights.size]
     pool = heavy if truth is None else np.concatenate([truth, heavy])
     low, high = float(pool.min()), float(max(np.quantile(own[np.isfinite(own)], 0.9), np.quantile(pool, 0.999)))
+    if truth is not None:  # clashes of a poor model reach 1e10 kT, where no bin would show the reference
+        high = min(high, float(truth.max()) + 2.0 * float(np.ptp(truth)))
+        low = min(low, float(truth.min()))
     edges = np.linspace(low, high if high > low else low + 1.0, ENERGY_BINS + 1)
     width = edges[1] - edges[0]
     found = {"edges": edges, "unit": "kT"}

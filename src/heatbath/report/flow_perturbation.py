@@ -4,8 +4,8 @@
 
 - ``dimension``;
 - ``log_jacobians``: rows ``{"name", "unbiased_weight", "log_z", "mode_weight", "mean_energy", "ess", "variance_log_w",
-  "cost"}``; the estimates are ``{"value", "standard_error"}``, ``ess`` is a share of the draws, ``cost`` the time of a
-  weighted draw over that of a plain one;
+  "families", "cost"}``; the estimates are ``{"value", "standard_error"}``, ``ess`` is a share of the draws, ``families`` the
+  number of ancestors that SMC left, ``cost`` the time of a weighted draw over that of a plain one;
 - ``exact``: ``log_z``, ``mode_weight``, ``mean_energy``;
 - ``cost_by_dimension``: ``dimensions`` and ``ratios``, by name the cost of a weighted draw over that of a plain one at
   each dimension, null where it was not measured.
@@ -23,6 +23,15 @@ from heatbath.report.style import Plot
 from heatbath.report.words import DASH, number, percent, pretty, with_error
 
 _QUANTITIES = {"mode_weight": "weight of the first mode", "mean_energy": "mean energy (kT)", "log_z": "log Z"}
+_NAMES = {
+    "exact": "exact Jacobian",
+    "multi-step": "flow perturbation, every step",
+    "multi-step, annealed": "the same, annealed by SMC",
+    "single-shot": "flow perturbation, once",
+    "hutchinson-1": "Hutchinson, 1 probe",
+    "hutchinson-2": "Hutchinson, 2 probes",
+    "hutchinson-10": "Hutchinson, 10 probes",
+}
 _COLOURS = ("blue", "vermilion", "green", "purple", "muted")
 _MARKERS = "osD^v"
 
@@ -46,29 +55,33 @@ def section(results: Mapping[str, Any]) -> Section | None:
     return Section("Weights of a continuous flow", lead, blocks, _headline(rows, exact))
 
 
+def _named(name: str) -> str:
+    return _NAMES.get(name, pretty(name))
+
+
 def _value(row: Mapping[str, Any], name: str) -> float | int | None:
     return (row.get(name) or {}).get("value")
 
 
 def _headline(rows: Sequence[Mapping[str, Any]], exact: Mapping[str, Any]) -> list[Fact]:
-    """Of the cheapest unbiased weights."""
+    """Of the annealed draws, or of the cheapest unbiased weights."""
     honest = [row for row in rows if row.get("unbiased_weight") and _value(row, "mode_weight") is not None]
     if not honest:
         return []
-    best = min(honest, key=lambda row: row.get("cost") or np.inf)
-    remark = f"{pretty(best['name'])}; exact {number(exact['mode_weight'])}" if "mode_weight" in exact else best["name"]
+    best = min(honest, key=lambda row: ("annealed" not in row["name"], row.get("cost") or np.inf))
+    remark = _named(best["name"]) + (f"; exact {number(exact['mode_weight'])}" if "mode_weight" in exact else "")
     share = best["mode_weight"]
     return [Fact(_QUANTITIES["mode_weight"], with_error(share["value"], share.get("standard_error")), remark)]
 
 
 def _table(rows: Sequence[Mapping[str, Any]], exact: Mapping[str, Any], shown: Sequence[str]) -> Table:
-    names = {"ess": "effective draws", "variance_log_w": "Var log w", "cost": "cost"}
+    names = {"ess": "effective draws", "variance_log_w": "Var log w", "families": "ancestors", "cost": "cost"}
     extra = [name for name in names if any(row.get(name) is not None for row in rows)]
     columns = ["log Jacobian", "weight", *(_QUANTITIES[name] for name in shown), *(names[name] for name in extra)]
     body = []
     for row in rows:
         word = {True: "unbiased", False: "biased", None: DASH}[row.get("unbiased_weight")]
-        cells = [Cell(pretty(row["name"])), Cell(word)]
+        cells = [Cell(_named(row["name"])), Cell(word)]
         cells += [_beside(row.get(name) or {}, exact.get(name)) for name in shown]
         cells += [Cell(_extra(name, row.get(name))) for name in extra]
         body.append(cells)
@@ -112,7 +125,7 @@ def against_exact(rows: Sequence[Mapping[str, Any]], exact: Mapping[str, Any], s
             axes.errorbar(
                 row[name]["value"], position, xerr=error, fmt="o", color=colour, markerfacecolor=fill, capsize=3
             )
-        axes.set_yticks(where, [pretty(row["name"]) for row in known])
+        axes.set_yticks(where, [_named(row["name"]) for row in known])
         axes.set_ylim(-0.6, len(known) - 0.4)
         axes.set_xlabel(_QUANTITIES[name])
         caption = "Filled: unbiased weights; open: biased. Bars are two standard errors, the line is the exact value."
@@ -129,7 +142,7 @@ def cost(table: Mapping[str, Any]) -> Plot:
         axes.grid(axis="y")
         for index, (name, column) in enumerate(ratios.items()):
             colour, marker = style.THEMED[_COLOURS[index % 5]], _MARKERS[index % 5]
-            axes.plot(dimensions, column, marker=marker, color=colour, label=pretty(name), markersize=4.5)
+            axes.plot(dimensions, column, marker=marker, color=colour, label=_named(name), markersize=4.5)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xticks(dimensions, [number(value, 6) for value in dimensions])

@@ -31,6 +31,7 @@ from heatbath.report.words import (
     number,
     percent,
     pretty,
+    small_share,
     with_error,
 )
 
@@ -139,7 +140,7 @@ def _weights(found: Mapping[str, Any]) -> list[Facts]:
         )
     if ess.get("forward_fraction") is not None:
         remark = "from reference draws; far below the first where the model misses a mode"
-        facts.append(Fact("forward effective draws", percent(ess["forward_fraction"]), remark))
+        facts.append(Fact("forward effective draws", small_share(ess["forward_fraction"]), remark))
     if ess.get("pareto_k") is not None:
         facts.append(Fact("Pareto k", f"{ess['pareto_k']:.2f}".replace("-", "−"), "below 0.7 averages are reliable"))
     return [Facts([*facts, *_structure(found)], "Weights")] if facts else []

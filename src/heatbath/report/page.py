@@ -11,7 +11,7 @@ from heatbath.report import flow_perturbation, generator, ladder, steerable, sur
 from heatbath.report.record import RunRecord
 from heatbath.report.sections import Fact, Section
 from heatbath.report.style import Plot
-from heatbath.report.words import duration, estimate, number, percent, pretty, verdict_words
+from heatbath.report.words import duration, estimate, is_training, number, percent, pretty, verdict_words
 
 #: Three-dimensional views; browsers allow about sixteen WebGL contexts in a page.
 MOST_VIEWS = 8
@@ -118,7 +118,7 @@ def headline(record: RunRecord, special: Sequence[Section] = ()) -> list[Fact]:
     facts = []
     for row in (results.get("free_energy_differences") or ())[:2]:
         name = f"free energy, {pretty(row['from'])} → {pretty(row['to'])}"
-        facts.append(Fact(name, estimate(row["value"]), estimate(row["in_unit"]) if row.get("in_unit") else ""))
+        facts.append(Fact(name, estimate(row["value"]), _in_unit(row)))
     for basin in (results.get("basins") or ())[1:2]:
         share = basin["population"]
         facts.append(Fact(f"population, {pretty(basin['name'])}", percent(share["value"], share["standard_error"])))
@@ -144,6 +144,12 @@ def evidence(record: RunRecord) -> list[str]:
         return [str(reason) for reason in found.get("reasons") or ()][:3]
     sentences = {check["name"]: check["sentence"] for check in checks if check["passed"]}
     return [sentences[name] for name in _EVIDENCE if name in sentences][:3]
+
+
+def _in_unit(row: Mapping[str, Any]) -> str:
+    """A free-energy difference in the unit of the energy; empty when it is unknown."""
+    fields = row.get("in_unit") or {}
+    return "" if fields.get("value") is None else estimate(fields)
 
 
 def _against_exact(fields: Mapping[str, Any]) -> str:
@@ -198,10 +204,8 @@ def numbers(record: RunRecord) -> list[Fact]:
     results = record.results
     facts = []
     for row in results.get("free_energy_differences") or ():
-        texts = [estimate(row["value"])] + ([estimate(row["in_unit"])] if row.get("in_unit") else [])
-        facts.append(
-            Fact(f"ΔF, {pretty(row['from'])} → {pretty(row['to'])}", " = ".join(texts), row["value"]["method"])
-        )
+        text = " = ".join(filter(None, [estimate(row["value"]), _in_unit(row)]))
+        facts.append(Fact(f"ΔF, {pretty(row['from'])} → {pretty(row['to'])}", text, row["value"]["method"]))
     for basin in results.get("basins") or ():
         share = basin["population"]
         text = percent(share["value"], share["standard_error"])
@@ -282,7 +286,7 @@ def cost(record: RunRecord) -> list[Fact]:
     if seconds:
         warm = [row["elapsed"] for row in record.metrics if row.get("phase") == "warm-up"]
         remark = f"of which warm-up {duration(max(warm))}" if warm else ""
-        facts.append(Fact("time" if "training" in results else "sampling time", duration(seconds), remark))
+        facts.append(Fact("time" if is_training(results) else "sampling time", duration(seconds), remark))
     if total:
         remark = f"{number(total / seconds, 3)} per second" if seconds else ""
         facts.append(Fact("energy evaluations", number(total, 4), remark))

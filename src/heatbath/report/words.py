@@ -22,8 +22,12 @@ def with_error(value: float | int | None, error: float | int | None, unit: str =
     if error is None or not math.isfinite(error) or error <= 0:
         return f"{number(value)}{tail}"
     places = max(0, 1 - int(f"{error:.1e}".split("e")[1]))  # of the rounded error: 0.0996 is 0.10
-    if places > 6 or abs(value) >= 1e7:
-        return f"{value:.4g} ± {error:.2g}{tail}"
+    if abs(value) >= 1e7:
+        power = math.floor(math.log10(abs(value)))
+        scaled = with_error(value / 10.0**power, error / 10.0**power)
+        return f"({scaled}) × 10{str(power).translate(_SUPERSCRIPTS)}{tail}"
+    if places > 6:
+        return f"{number(value)} ± {number(error, 2)}{tail}"
     return f"{value:.{places}f} ± {error:.{places}f}{tail}".replace("-", "−")
 
 
@@ -47,6 +51,11 @@ def percent(value: float | int | None, error: float | int | None = None) -> str:
     if error is None:
         return f"{number(100 * value, 3)} %"
     return f"{with_error(100 * value, 100 * error)} %"
+
+
+def small_share(value: float | int | None) -> str:
+    """A share as a percentage, or that it is below what matters."""
+    return "less than 0.001 %" if value is not None and 0 <= value < 1e-5 else percent(value)
 
 
 def duration(seconds: float | int | None) -> str:
@@ -91,8 +100,8 @@ def few_effective_draws(effective: float | int | None, draws: int | None) -> str
         return ""
     total = "" if draws is None else f" {number(draws, 8)}"
     return (
-        f"The{total} weighted draws are worth only {number(effective, 2)} equal ones: every average rests on a few "
-        "configurations and means nothing yet. Train the model longer, draw more, anneal from the model (--method flow-smc), "
+        f"The{total} weighted draws are worth no more than {number(effective, 2)} of equal weight: averages rest on a few "
+        "configurations and mean nothing yet. Train the model longer, draw more, anneal from the model (--method flow-smc), "
         "or sample by replica exchange."
     )
 
@@ -104,15 +113,20 @@ def missed_modes(ess: Mapping[str, Any]) -> str:
         return ""
     return (
         f"The model hardly draws some configurations of the reference: its own draws look {percent(own)} effective, "
-        f"reference draws only {percent(forward)}. Weights cannot bring back what was never drawn."
+        f"reference draws {small_share(forward)}. Weights cannot bring back what was never drawn."
     )
 
 
 # The verdict ---------------------------------------------------------------------------------------------------------
 
 
+def is_training(results: Mapping[str, Any]) -> bool:
+    """Whether the run made a model and no draws."""
+    return str(results.get("method", "")).startswith("training")
+
+
 def verdict_words(results: Mapping[str, Any]) -> dict[str, str]:
     """The word for a good and a bad verdict, and what to do then: of draws, or of a training, which has no numbers to use."""
-    if "training" in results:
+    if is_training(results):
         return {"good": "Usable model", "bad": "Not usable yet", "advice": "Do not sample from this model yet:"}
     return {"good": "Converged", "bad": "Not converged", "advice": "Do not use these numbers yet:"}
