@@ -10,7 +10,7 @@ from heatbath.experiments import generator_builders, generators, training_data
 from heatbath.experiments.generator_training import curve, make_trainer, verdict
 from heatbath.experiments.train import TrainingConfig
 from heatbath.io.models import ModelCard, save_model
-from heatbath.state import at_temperature
+from heatbath.state import ReducedEnergy, at_temperature
 from heatbath.targets import registry
 from heatbath.training.trainer import Trainer
 
@@ -132,6 +132,19 @@ def test_sizes_are_those_of_the_models_own_table():
     sizes = generators.get("transformer-flow").sizes
     for name, size in SIZES.items():
         assert dataclasses.asdict(size) == sizes["small" if name == "two-cores" else name]
+
+
+def test_a_mirror_image_has_no_weight(targets, key):
+    """Its energy is that of the molecule, so only its hand tells that it is another one; the negative control is the plain u."""
+    target = targets["alanine-dipeptide"]
+    state = at_temperature(target, "300 K")
+    model = generators.build("transformer-flow", key, target, **generators.sizes_of("transformer-flow", "toy"))
+    u = generator_builders.extended_energy(model, target, state)
+    plain = ReducedEnergy(target, generator_builders.extended_state(model, state))
+    x = target.positions
+    np.testing.assert_allclose(u(x), plain(x), rtol=1e-12)
+    np.testing.assert_allclose(plain(-x), plain(x), rtol=1e-9)
+    assert np.isposinf(u(-x))
 
 
 # Data -----------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ def status(directory: Run, /, *, json: Json = False) -> int:
     if summary["checkpoint"] is not None:
         rows += [
             ["done", f"{100 * summary['progress']:.0f} %, {summary['draws']} draws"],
+            *([["stage", summary["stage"]]] if summary["stage"] else []),
             ["sampled for", duration(summary["elapsed"])],
             ["energy evaluations", amount(summary["energy_evaluations"])],
             ["checkpoint", f"{summary['checkpoint']:06d}"],
@@ -36,6 +37,7 @@ def summarise(run: Any) -> dict[str, Any]:
         "message": state.message,
         "progress": record.get("progress"),
         "draws": record.get("draws"),
+        "stage": record.get("stage"),
         "elapsed": record.get("elapsed"),
         "energy_evaluations": record.get("evaluations"),
         "checkpoint": record.get("step"),

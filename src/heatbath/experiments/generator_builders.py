@@ -5,7 +5,9 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.samplers.augmented import AugmentedEnergy
@@ -34,8 +36,6 @@ def transformer_flow(key: Any, target: Any, data: Any = None, **sizes: Any) -> A
 
 def coupling_flow(key: Any, target: Any, data: Any = None, **sizes: Any) -> Any:
     """``models.coupling_flow`` on standardised vectors: mean and standard deviation per coordinate of the data."""
-    import jax.numpy as jnp
-
     from heatbath.models.bijections import Affine, Chain
     from heatbath.models.coupling import coupling_flow
     from heatbath.models.flow import Flow
@@ -116,9 +116,32 @@ def extended_state(model: Any, state: ThermoState) -> ThermoState:
     return state if sigma is None else held_at_centre(state, sigma)
 
 
+class RightHanded(LogDensity):
+    """u where every stereocentre has the hand of the target's reference structure, infinity elsewhere.
+
+    A mirror image has the energy of the molecule, so no energy forbids it; it is another molecule and outside the support.
+    """
+
+    u: LogDensity
+    target: Any
+    hands: Int[Array, " centre"]
+
+    def __call__(self, x):
+        return jnp.where(jnp.all(self.target.chirality(x) == self.hands), self.u(x), jnp.inf)
+
+    @property
+    def beta(self):
+        return self.u.beta
+
+
 def extended_energy(model: Any, target: Any, state: ThermoState) -> LogDensity:
-    """The u whose weights log w = -u - log q are proper for the model's own draws: with its centre and its momenta."""
-    u = ReducedEnergy(target, extended_state(model, state))
+    """The u whose weights log w = -u - log q are proper for the model's own draws.
+
+    It holds the centre as the model places it, is infinite on mirror images, and has the model's momenta.
+    """
+    u: LogDensity = ReducedEnergy(target, extended_state(model, state))
+    if getattr(target, "positions", None) is not None and len(target.stereocentres):
+        u = RightHanded(u, target, target.chirality(target.positions))
     momenta = getattr(model, "momenta", None)
     return u if momenta is None else AugmentedEnergy(u, momenta)
 
