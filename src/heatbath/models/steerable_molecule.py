@@ -59,7 +59,7 @@ class VolumeCoordinates(eqx.Module):
         """(reals, angles in [-pi, pi), labels)."""
         phases = x.torsions[np.array(self.z_matrix.phases, dtype=int)]
         reals = jnp.concatenate([x.bonds**3 / 3, -jnp.cos(x.angles), phases])
-        folds = self.folds.astype(x.torsions.dtype)
+        folds = jnp.asarray(self.folds, x.torsions.dtype)
         many = folds * x.torsions[np.array(self._angles, dtype=int)]
         turns = jnp.floor(many / (2 * jnp.pi) + 0.5)
         return reals, many - 2 * jnp.pi * turns, turns.astype(jnp.int32)
@@ -188,11 +188,11 @@ def steerable_molecule(
     pair_orders: int = 8,
     centre_scale: float = 0.1,
 ) -> SteerableMolecule:
-    """A generator for the molecule with these bonds (pairs of atoms), masses (u) and reference structure, at every temperature.
+    """A generator for the molecule with these bonds (pairs of atoms), masses (u) and reference, at every temperature.
 
     reference_beta:       inverse temperature of ``data`` and of the training (mol/kJ for force fields).
-    data:                 configurations for spreads and for the torsions to start from; without them usual spreads and flat torsions.
-    auxiliaries:          momenta; None for as many as bonds, angles and sibling torsions, 0 for a density of x alone.
+    data:                 configurations for spreads and torsions to start from; without them usual spreads, flat torsions.
+    auxiliaries:          momenta; None for as many as there are reals among the coordinates, 0 for a density of x alone.
     layers, width, depth: couplings and their networks.
     orders, pair_orders:  of the trigonometric polynomials of torsion energies.
     """
@@ -216,8 +216,8 @@ def steerable_molecule(
         reals, angles = _flattened(coordinates, volume, data)
         base, whitening = base.fitted(angles), Whitening.of(reals, volume.reals)
     coupled = volume_preserving_layers(key, linear, circular, layers=layers, width=width, depth=depth)
-    flow = SteerableFlow(base=base, bijection=Chain((coupled, whitening)), momenta_count=momenta)
-    return SteerableMolecule(coordinates, volume, flow, centre_scale)
+    flow = SteerableFlow(base=base, bijection=Chain((coupled, whitening)), momenta_count=momenta)  # pyright: ignore
+    return SteerableMolecule(coordinates, volume, flow, centre_scale)  # pyright: ignore
 
 
 def torsion_groups(z_matrix: ZMatrix, bonds) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:

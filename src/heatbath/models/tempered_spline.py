@@ -20,8 +20,8 @@ from heatbath.models.steerable_flow import Steerable, Thermostat
 class TemperedSpline(Steerable):
     """Independent angles in [-pi, pi), each with a spline of K bins as its distribution function, normalised at every tau.
 
-    ``widths`` and ``heights`` (K, angles) are logits of fractions of the circle and of probability; ``slopes`` (K, angles) the
-    logarithm of the density at the first knot of each bin, relative to the geometric mean of the two bins around it. Smooth splines
+    ``widths`` and ``heights`` (K, angles) are logits of fractions of the circle and of probability; ``slopes`` (K, angles)
+    logarithms of the density at the first knot of each bin, relative to the geometric mean of the bins around it. Smooth splines
     (rational-quadratic, Durkan et al., arXiv 1906.04032) are approximately steerable only, and say so.
     """
 

@@ -34,7 +34,8 @@ class TorsionBase(SteerableBase):
     """exp(-E(v) / tau) / Z(tau) with tabulated torsions; E and Z stand at the top of this file.
 
     ``linear`` reals, of which the first ``breathing`` (a) have a volume that depends on the angles; then the angles, in
-    [-pi, pi): ``singles`` of them on their own, then pairs. Polynomials have orders up to (terms - 1) / 2, coefficients those of (e, l).
+    [-pi, pi): ``singles`` of them on their own, then pairs. Polynomials have orders up to (terms - 1) / 2; coefficients are
+    those of e and of l.
 
     Densities are constant in a cell. The gradient of ``log_prob`` by the angles is that of the smooth polynomial, which is
     what a flow on top of this base has to learn from.

@@ -216,4 +216,4 @@ def steerable_flow(
     )
     parts = (coupled, Whitening.of(data, dimension)) + ((Momenta(dimension),) if momenta else ())
     base = ThermalBase(thermostat=Thermostat(reference_beta), linear=total)
-    return SteerableFlow(base=base, bijection=Chain(parts), momenta_count=momenta)
+    return SteerableFlow(base=base, bijection=Chain(parts), momenta_count=momenta)  # pyright: ignore
