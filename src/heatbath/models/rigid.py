@@ -1,6 +1,6 @@
 """Rigid motions: uniform rotations, and the augmentation by which a Cartesian model learns that orientation does not matter."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 
-def random_rotation(key: Key[Array, ""], dtype=float) -> Float[Array, "3 3"]:
+def random_rotation(key: Key[Array, ""], dtype: Any = float) -> Float[Array, "3 3"]:
     """A rotation matrix, uniform on SO(3): that of a uniform unit quaternion (a normalised normal 4-vector)."""
     q = jax.random.normal(key, (4,), dtype)
     w, x, y, z = q / jnp.linalg.norm(q)

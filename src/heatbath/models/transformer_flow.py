@@ -13,13 +13,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, Scalar
+from jaxtyping import Array, Bool, Float, Key, Scalar
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.models.base import Distribution
-from heatbath.models.bijections import Affine, Bijection, Chain, Permutation, Stacked
+from heatbath.models.bijections import Bijection, Stacked
+from heatbath.models.cartesian import CartesianGenerator, cartesian_generator
 from heatbath.models.nets.transformer import CausalTransformer
-from heatbath.models.rigid import RigidAugmentation
 
 
 class TransformerBlock(Bijection):
@@ -74,26 +74,19 @@ class TransformerBlock(Bijection):
 
 
 class TransformerFlow(Distribution):
-    """A molecule's Cartesian coordinates x (atom, 3) in nm by transformer blocks; normalised on all of R^(3N).
-
-    x = scale * (f(z) with its atoms put in place), z ~ N(0, I). Nothing is subtracted from x: the density of the centre is part
-    of the model. Train it on configurations prepared by ``augmentation``, whose centre is N(0, centre_scale^2 I).
-    ``atom_order`` moves token rows to atoms; ``scale`` is one length for all coordinates.
-    """
+    """A vector y (d,) = f(z), z ~ N(0, I), by transformer blocks over tokens of ``channels`` consecutive numbers."""
 
     blocks: Stacked
-    atom_order: Permutation
-    scale: Affine
+    tokens: int = eqx.field(static=True)
     channels: int = eqx.field(static=True)
 
-    def sample(self, key: Key[Array, ""]) -> Float[Array, "atom 3"]:
+    def sample(self, key: Key[Array, ""]) -> Float[Array, " d"]:
         return self.sample_and_log_prob(key)[0]
 
-    def log_prob(self, x: Float[Array, "atom 3"]) -> Scalar:
+    def log_prob(self, x: Float[Array, " d"]) -> Scalar:
         return self.log_probs(x[None])[0]
 
-    def log_probs(self, xs: Float[Array, "batch atom 3"]) -> Float[Array, " batch"]:
-        scaled, log_det = jax.vmap(Chain((self.atom_order, self.scale)).inverse)(xs)
+    def log_probs(self, xs: Float[Array, "batch d"]) -> Float[Array, " batch"]:
         arrays, rest = eqx.partition(self.blocks.layer, eqx.is_array)
 
         def one_block(carry, leaves):
@@ -101,43 +94,27 @@ class TransformerFlow(Distribution):
             value, log_det = eqx.combine(leaves, rest).inverses(value)
             return (value, total + log_det), None
 
-        tokens = scaled.reshape(xs.shape[0], -1, self.channels)
+        tokens = xs.reshape(-1, self.tokens, self.channels)
         begin = (tokens, jnp.zeros(xs.shape[0], jnp.result_type(float)))
         (z, log_dets), _ = jax.lax.scan(one_block, begin, arrays, reverse=True)
-        return jax.vmap(_log_normal)(z) + log_dets + log_det
+        return _log_normal(z) + log_dets
 
-    def sample_and_log_prob(self, key: Key[Array, ""]) -> tuple[Float[Array, "atom 3"], Scalar]:
-        tokens = 3 * self.n_atoms // self.channels
-        z = jax.random.normal(key, (tokens, self.channels), self.blocks.layer.network.output.dtype)
-        scaled, log_det_blocks = self.blocks.forward(z)
-        x, log_det = Chain((self.atom_order, self.scale)).forward(scaled.reshape(-1, 3))
-        return x, _log_normal(z) - log_det_blocks - log_det
-
-    @property
-    def n_atoms(self) -> int:
-        """How many atoms a configuration has."""
-        return self.atom_order.order.shape[0]
-
-    @property
-    def centre_scale(self) -> Scalar:
-        """Standard deviation of each component of the centre, in nm: scale / sqrt(N), that of a mean of N normals."""
-        return self.scale.scale / np.sqrt(self.n_atoms)
-
-    @property
-    def augmentation(self) -> RigidAugmentation:
-        """What prepares configurations for training: a uniform rotation, and the centre's normal law."""
-        return RigidAugmentation(self.centre_scale)
+    def sample_and_log_prob(self, key: Key[Array, ""]) -> tuple[Float[Array, " d"], Scalar]:
+        z = jax.random.normal(key, (self.tokens, self.channels), self.blocks.layer.network.output.dtype)
+        x, log_det = self.blocks.forward(z)
+        return x.reshape(-1), _log_normal(z) - log_det
 
 
 @dataclasses.dataclass(frozen=True)
 class TransformerFlowSize:
-    """Arguments of ``transformer_flow`` that set its size."""
+    """What sets the size of a transformer flow; ``alpha_limit``: see ``TransformerBlock``."""
 
     tokens: Literal["atoms", "coordinates"] = "atoms"
     channels: int = 128
     blocks: int = 4
     layers: int = 2
     head_dim: int = 64
+    alpha_limit: float | None = None
 
 
 #: Sizes of arXiv 2502.18462 by molecule, and ``two-cores``, below 2 million parameters.
@@ -158,29 +135,33 @@ def transformer_flow(
     data: Float[Array, "*draw atom 3"] | Float[np.ndarray, "*draw atom 3"] | None = None,
     size: TransformerFlowSize = SIZES["two-cores"],
     order: Sequence[int] | None = None,
-    alpha_limit: float | None = None,
     dtype=jnp.float32,
-) -> TransformerFlow:
-    """An untrained flow for ``n_atoms`` atoms; it starts as N(0, scale^2 I).
+) -> CartesianGenerator:
+    """An untrained transformer flow for ``n_atoms`` atoms; it starts as N(0, scale^2 I).
 
-    data:        configurations (draw, atom, 3), or one structure (atom, 3), in nm; the scale is the standard deviation of their
-                 centred coordinates. Without it the scale is 1 nm, to be restored from a file.
-    order:       the atoms in the order in which tokens are taken (default: as they are).
-    alpha_limit: see ``TransformerBlock``.
-    dtype:       of the network and of draws.
-
-    Raises ``InvalidArgumentError`` when sizes, order or data do not fit.
+    ``data`` and ``order``: see ``cartesian_generator``; ``dtype``: of the network and of draws. Raises
+    ``InvalidArgumentError`` when sizes, order or data do not fit.
     """
-    order = _checked_order(n_atoms, order)
     channels = {"atoms": 3, "coordinates": 1}.get(size.tokens)
     if channels is None:
         raise InvalidArgumentError(f"tokens must be 'atoms' or 'coordinates'; found {size.tokens!r}")
-    length = 3 * n_atoms // channels
+    vector = vector_flow(key, tokens=3 * n_atoms // channels, channels=channels, size=size, dtype=dtype)
+    return cartesian_generator(vector, n_atoms=n_atoms, data=data, order=order)
+
+
+def vector_flow(
+    key: Key[Array, ""], *, tokens: int, channels: int, size: TransformerFlowSize, dtype=jnp.float32
+) -> TransformerFlow:
+    """An untrained flow over vectors of tokens * channels numbers; it starts as N(0, I). ``size.tokens`` is not used."""
+    if tokens < 2 or channels < 1 or size.blocks < 1:
+        raise InvalidArgumentError(
+            f"a flow needs two tokens, one channel and one block; found {tokens}, {channels} and {size.blocks}"
+        )
 
     def make(key, reverse):
         network = CausalTransformer(
             key,
-            tokens=length - 1,
+            tokens=tokens - 1,
             inputs=channels,
             outputs=2 * channels,
             channels=size.channels,
@@ -188,36 +169,15 @@ def transformer_flow(
             head_dim=size.head_dim,
             dtype=dtype,
         )
-        return TransformerBlock(network, reverse, alpha_limit)
+        return TransformerBlock(network, reverse, size.alpha_limit)
 
-    # The first block that acts on x is the last of the stack, which maps z to x.
+    # The stack maps z to x: the block that acts on x first is its last.
     reverse = jnp.arange(size.blocks)[::-1] % 2 == 1
-    blocks = Stacked(eqx.filter_vmap(make)(jax.random.split(key, size.blocks), reverse))
-    scale = jnp.asarray(coordinate_scale(data, n_atoms), dtype=float)
-    return TransformerFlow(blocks, Permutation(jnp.argsort(order)), Affine(jnp.zeros_like(scale), scale), channels)
+    return TransformerFlow(
+        Stacked(eqx.filter_vmap(make)(jax.random.split(key, size.blocks), reverse)), tokens, channels
+    )
 
 
-def coordinate_scale(data, n_atoms: int) -> float:
-    """Standard deviation of all centred coordinates of ``data`` (*draw, atom, 3); 1 without data."""
-    if data is None:
-        return 1.0
-    data = np.asarray(data, np.float64)
-    if data.shape[-2:] != (n_atoms, 3) or not np.isfinite(data).all():
-        raise InvalidArgumentError(
-            f"data must be finite with shape (draw, {n_atoms}, 3) or ({n_atoms}, 3); found {data.shape}"
-        )
-    return float(np.std(data - data.mean(axis=-2, keepdims=True)))
-
-
-def _checked_order(n_atoms: int, order) -> Int[Array, " atom"]:
-    order = np.arange(n_atoms) if order is None else np.asarray(order)
-    if n_atoms < 2 or sorted(order.tolist()) != list(range(n_atoms)):
-        raise InvalidArgumentError(
-            f"order must name each of at least two atoms 0..{n_atoms - 1} once; found {order.tolist()}"
-        )
-    return jnp.asarray(order, jnp.int32)
-
-
-def _log_normal(z) -> Scalar:
+def _log_normal(z: Float[Array, "*batch token channel"]) -> Float[Array, "*batch"]:
     wide = z.astype(jnp.result_type(float))
-    return -0.5 * jnp.sum(wide**2 + np.log(2 * np.pi))
+    return -0.5 * jnp.sum(wide**2 + np.log(2 * np.pi), axis=(-2, -1))

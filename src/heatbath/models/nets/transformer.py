@@ -1,7 +1,9 @@
 """A causal transformer over short sequences, evaluated at once or token by token with remembered keys and values.
 
-Pre-normalised attention and feed-forward layers as in GPT-2. The normalisation has no gain and no shift of its own: the linear
-map that follows it has both. Layers are scanned, so that compile time does not grow with depth.
+Pre-normalised attention and feed-forward layers as in GPT-2. The normalisation, before every layer and before the output, has no
+gain and no shift of its own: the linear map that follows it has both. Before the output it bounds what comes out for inputs far
+from the data, where an exponential of the output would otherwise run away in a few tokens. Layers are scanned, so that compile
+time does not grow with depth.
 
 Whole sequences come in batches, which are flattened to rows before every linear map. Under ``jax.vmap`` over single sequences
 XLA's gradients of the matrices sum over two axes, and the CPU compiler transposes their operands first (a quarter of a training
@@ -128,7 +130,7 @@ class CausalTransformer(eqx.Module):
 
         saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
         h, _ = jax.lax.scan(jax.checkpoint(one_layer, policy=saved, prevent_cse=False), h, arrays)
-        return h @ self.output + self.output_bias
+        return normalised(h) @ self.output + self.output_bias
 
     def begin(self) -> Memory:
         """The memory before the first token."""
@@ -151,7 +153,7 @@ class CausalTransformer(eqx.Module):
 
         numbers = jnp.arange(self.layer.feed_out_bias.shape[0])
         (memory, h), _ = jax.lax.scan(one_layer, (memory, h), (arrays, numbers))
-        return memory, h @ self.output + self.output_bias
+        return memory, normalised(h) @ self.output + self.output_bias
 
 
 def normalised(h: Float[Array, "... channel"]) -> Float[Array, "... channel"]:
