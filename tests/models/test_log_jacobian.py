@@ -82,7 +82,7 @@ def test_mean_of_inverse_powers_of_the_stretch_is_the_inverse_determinant(dimens
 
 
 def test_the_exponent_is_the_dimension_of_the_mean_free_space():
-    """Ten particles move in 27 dimensions. With the exponent 30, as published code has it, weights are off by far more than noise."""
+    """Ten particles move in 27 dimensions. With the exponent 30, as published code has it, weights are far off."""
     space = MeanFree((10, 3))
     basis = space.basis().reshape(27, 30)
     inside = np.eye(27) + random_matrix(27, 0.2, seed=4)
@@ -116,14 +116,14 @@ FLOW = linear_flow(random_matrix(6, 0.5, seed=2))
 
 @pytest.mark.parametrize(
     "log_jacobian",
-    [FlowPerturbation(), FlowPerturbation(probes=4), MultiStepFlowPerturbation(), MultiStepFlowPerturbation(probes=3)],
-    ids=["single", "single-4", "multi", "multi-3"],
+    [FlowPerturbation(), MultiStepFlowPerturbation(), MultiStepFlowPerturbation(probes=3)],
+    ids=["single", "multi", "multi-3"],
 )
 def test_flow_perturbation_is_unbiased_for_the_weight(log_jacobian):
     """A wrong exponent, sign or a direction shared between steps would shift the mean weight."""
     assert log_jacobian.unbiased_weight
     assert log_jacobian.bias is None
-    score, mean = weight_score(*estimates(log_jacobian, FLOW, 100_000))
+    score, mean = weight_score(*estimates(log_jacobian, FLOW, 40_000))
     assert abs(score) < SIGMAS, mean
 
 
@@ -140,7 +140,7 @@ def test_hutchinson_is_unbiased_for_the_logarithm_and_biased_for_the_weight(dist
     hutchinson = Hutchinson(1, distribution, order=8)
     assert not hutchinson.unbiased_weight
     assert "log" in hutchinson.bias
-    values, exact = estimates(hutchinson, FLOW, 100_000)
+    values, exact = estimates(hutchinson, FLOW, 30_000)
     error = values.std(ddof=1) / math.sqrt(values.size)
     assert abs(values.mean() - exact) < SIGMAS * error
     score, mean = weight_score(values, exact)
@@ -149,10 +149,10 @@ def test_hutchinson_is_unbiased_for_the_logarithm_and_biased_for_the_weight(dist
 
 
 def test_hutchinson_gets_better_with_probes():
-    """Ten probes have a tenth of the variance, within the error of two variances (5 % each at 20 000 draws is ample)."""
+    """Four probes have a quarter of the variance, within the error of two variances (10 % is ample at 20 000 draws)."""
     one, _ = estimates(Hutchinson(1), FLOW, 20_000)
-    ten, _ = estimates(Hutchinson(10), FLOW, 20_000)
-    assert 9 < one.var() / ten.var() < 11
+    four, _ = estimates(Hutchinson(4), FLOW, 20_000)
+    assert 3.6 < one.var() / four.var() < 4.4
 
 
 class RademacherDirections(MultiStepFlowPerturbation):
@@ -182,7 +182,7 @@ def test_directions_that_are_not_isotropic_fail_and_are_refused():
     score, mean = weight_score(*estimates(RademacherDirections(), diagonal, 20_000))
     assert abs(mean - 1) > 0.05
     assert abs(score) > 20 or not np.isfinite(score), "corners of the cube were not noticed"
-    good, _ = weight_score(*estimates(MultiStepFlowPerturbation(), diagonal, 100_000))
+    good, _ = weight_score(*estimates(MultiStepFlowPerturbation(), diagonal, 40_000))
     assert abs(good) < SIGMAS
     with pytest.raises(InvalidArgumentError, match="isotropic"):
         FlowPerturbation(directions="rademacher")
@@ -210,8 +210,8 @@ def test_particles_have_the_exponent_of_their_subspace():
     flow = continuous_flow(
         ParticleVelocity(jnp.asarray(matrix)), (4, 3), steps=6, centre_scale=0.7, dtype="float64", tolerance=1e-12
     )
-    right, _ = weight_score(*estimates(MultiStepFlowPerturbation(), flow, 100_000))
-    wrong, _ = weight_score(*estimates(ExponentOfAllCoordinates(), flow, 100_000))
+    right, _ = weight_score(*estimates(MultiStepFlowPerturbation(), flow, 30_000))
+    wrong, _ = weight_score(*estimates(ExponentOfAllCoordinates(), flow, 30_000))
     assert abs(right) < SIGMAS
     assert abs(wrong) > 20
     x = 0.5 * jax.random.normal(jax.random.key(2), (4, 3))
@@ -228,7 +228,7 @@ def test_variance_is_that_of_theory():
     dimension, steps = 40, 20
     matrix = random_matrix(dimension, 0.6, seed=3)
     flow = linear_flow(matrix, steps)
-    values, exact = estimates(MultiStepFlowPerturbation(), flow, 20_000)
+    values, exact = estimates(MultiStepFlowPerturbation(), flow, 8000)
     symmetric = -(matrix + matrix.T) / (2 * steps)
     symmetric -= np.trace(symmetric) / dimension * np.eye(dimension)
     theory = steps * 2 * np.trace(symmetric @ symmetric)
@@ -239,12 +239,12 @@ def test_variance_is_that_of_theory():
 
 def test_variance_falls_as_one_over_the_number_of_steps():
     """Slope -1 +- 0.15 of log variance against log K; a direction shared by all steps would give slope 0."""
-    matrix = random_matrix(30, 0.8, seed=5)
-    counts = np.array([4, 8, 16, 32, 64])
-    variances = [estimates(MultiStepFlowPerturbation(), linear_flow(matrix, int(k)), 8000)[0].var() for k in counts]
+    matrix = random_matrix(20, 0.8, seed=5)
+    counts = np.array([4, 16, 64])
+    variances = [estimates(MultiStepFlowPerturbation(), linear_flow(matrix, int(k)), 4000)[0].var() for k in counts]
     slope = np.polyfit(np.log(counts), np.log(variances), 1)[0]
     assert abs(slope + 1) < 0.15
-    single = [estimates(FlowPerturbation(), linear_flow(matrix, int(k)), 8000)[0].var() for k in (4, 64)]
+    single = [estimates(FlowPerturbation(), linear_flow(matrix, int(k)), 4000)[0].var() for k in (4, 64)]
     assert abs(np.log(single[1] / single[0]) / np.log(16)) < 0.3, "one direction for all steps must not improve"
 
 

@@ -14,8 +14,12 @@ import pytest
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.kernels import HMC, MALA, Langevin, RandomWalk, UnadjustedLangevin
+from heatbath.models.continuous_flow import continuous_flow
 from heatbath.models.gaussian import CorrelatedNormal, Mixture, Normal, Uniform
+from heatbath.models.log_jacobian import ExactJacobian, FlowPerturbation, Hutchinson, MultiStepFlowPerturbation
+from heatbath.models.nets.velocity import Velocity
 from heatbath.samplers.annealing import AnnealedImportance, checked_schedule, linear_schedule
+from heatbath.samplers.flow_perturbation import FromContinuousFlow
 from heatbath.samplers.importance import importance
 from heatbath.samplers.proposals import FromDistribution, Proposal
 from heatbath.state import ReducedEnergy, ThermoState
@@ -38,6 +42,21 @@ CASES: dict[str, Proposal] = {
     "annealed-mala": AnnealedImportance(WIDE, MALA(0.5), PATH, steps=2),
     "annealed-unadjusted": AnnealedImportance(WIDE, UnadjustedLangevin(0.25), PATH, steps=2),
     "annealed-random-walk": AnnealedImportance(Uniform(jnp.full(2, -4.0), jnp.full(2, 4.0)), RandomWalk(0.8), PATH),
+}
+
+
+class Bent(Velocity):
+    """A fixed nonlinear field in the plane, for continuous flows."""
+
+    def __call__(self, x, t):
+        return jnp.stack([0.4 * x[0] + jnp.sin(x[1] + t), 0.3 * jnp.tanh(x[0]) + 0.2 * x[1]])
+
+
+FLOW = continuous_flow(Bent(), (2,), steps=4, integrator="euler", dtype="float64", tolerance=1e-10)
+CASES |= {
+    "continuous-exact": FromContinuousFlow(FLOW, ExactJacobian()),
+    "continuous-single-shot": FromContinuousFlow(FLOW, FlowPerturbation()),
+    "continuous-multi-step": FromContinuousFlow(FLOW, MultiStepFlowPerturbation(2)),
 }
 
 
@@ -154,6 +173,14 @@ def test_a_jacobian_makes_the_difference():
     check_proper_weights(WithJacobian())
     with pytest.raises(AssertionError, match="not proper"):
         check_proper_weights(DroppedJacobian())
+
+
+def test_the_suite_rejects_hutchinson_as_an_unbiased_weight():
+    """An unbiased log density makes a biased weight, which Hutchinson's estimator declares and the suite sees."""
+    proposal = FromContinuousFlow(FLOW, Hutchinson())
+    assert proposal.bias is not None
+    with pytest.raises(AssertionError, match="not proper"):
+        check_proper_weights(proposal)
 
 
 def test_the_suite_rejects_a_wrong_sign_of_beta():

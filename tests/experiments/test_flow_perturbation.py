@@ -1,0 +1,92 @@
+"""The experiment flow-perturbation: presets are complete, and a run goes from end to end beside exact values."""
+
+import json
+
+import pytest
+
+from heatbath.cli import main
+from heatbath.errors import HeatbathError, UsageError
+from heatbath.experiments import flow_perturbation as experiment
+from heatbath.experiments.config import build, merge
+
+TOY = [
+    *[
+        "training.steps=4",
+        "training.batch_size=8",
+        "training.frames=64",
+        "training.chunk=4",
+        "flow.width=8",
+        "flow.depth=1",
+    ],
+    *["flow.steps=4", "weights.draws=64", "weights.exact_draws=16", "weights.annealed=16", "weights.particles=8"],
+    *["weights.moves=1", "weights.at_once=16"],
+]
+#: A molecule small enough for a toy run in the place of chignolin, and its short reference.
+SMALL = [
+    *[
+        "target.sequence=AA",
+        "flow.steps=8",
+        "sampler.ladders=2",
+        "sampler.rungs=2",
+        "sampler.warmup=1",
+        "sampler.thin=1",
+    ],
+    *["sampler.samples=64", "sampler.chunk=16"],
+]
+
+
+def checked(preset, **changes):
+    return experiment.check(build(experiment.Config, merge(experiment.PRESETS[preset], changes)))
+
+
+@pytest.mark.parametrize("preset", experiment.PRESETS)
+def test_every_preset_is_complete(preset):
+    """A preset that does not pass its own check would fail after hours."""
+    config = checked(preset)
+    assert set(config.weights.compare) <= set(experiment.LOG_JACOBIANS)
+    assert "multi-step" in config.weights.compare
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_computed():
+    """Nets for other targets, unknown log Jacobians, impossible numbers."""
+    for changes in (
+        {"flow": {"net": "equivariant"}},
+        {"weights": {"compare": ("trace",)}},
+        {"weights": {"refresh": 0.0}},
+        {"weights": {"particles": 1}},
+        {"target": {"name": "double-well", "parameters": {}}},
+    ):
+        with pytest.raises(HeatbathError):
+            checked("default", **changes)
+    with pytest.raises(UsageError, match="cannot be extended"):
+        experiment.extended(checked("default"), "+100")
+
+
+def settings(values):
+    return [word for value in values for word in ("--set", value)]
+
+
+def test_the_mixture_from_end_to_end(tmp_path):
+    """Training, every log Jacobian, annealing, results beside exact values; at toy size."""
+    out = tmp_path / "run"
+    code = main(["run", "flow-perturbation", "--out", str(out), "-q", *settings(TOY)])
+    assert code in (0, 4)
+    section = json.loads((out / "results.json").read_text())["flow_perturbation"]
+    names = [row["name"] for row in section["log_jacobians"]]
+    assert names == [*experiment.LOG_JACOBIANS, "multi-step, annealed"]
+    unbiased = {row["name"]: row["unbiased_weight"] for row in section["log_jacobians"]}
+    assert not unbiased["hutchinson-1"]
+    assert unbiased["multi-step"]
+    assert abs(section["exact"]["mode_weight"] - 0.25) < 0.01
+    assert (out / "report" / "index.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["thousand", "full", "full-chignolin"])
+def test_other_presets_from_end_to_end(preset, tmp_path):
+    """The presets of paper size with toy numbers: shapes, whitening, gated experts, a molecule with its centre held."""
+    out = tmp_path / "run"
+    small = SMALL if preset == "full-chignolin" else ["target.parameters.dimension=12", "training.frames=256"]
+    code = main(["run", "flow-perturbation", "--preset", preset, "--out", str(out), "-q", *settings([*TOY, *small])])
+    assert code in (0, 4)
+    assert json.loads((out / "results.json").read_text())["flow_perturbation"]["log_jacobians"]
