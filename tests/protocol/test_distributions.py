@@ -16,7 +16,10 @@ from heatbath.models.binned_autoregressive import BinnedAutoregressive, BinnedSi
 from heatbath.models.continuous_flow import continuous_flow
 from heatbath.models.gaussian import CorrelatedNormal, Mixture, Normal, Uniform
 from heatbath.models.nets.velocity import Velocity
+from heatbath.models.steerable_flow import Thermostat
+from heatbath.models.tempered_spline import TemperedSpline
 from heatbath.models.transformer_flow import TransformerFlowSize, vector_flow
+from heatbath.models.volume_preserving import steerable_flow
 
 SIGMAS = 4.5
 COVARIANCE = np.array([[1.0, 0.6], [0.6, 0.5]])
@@ -53,7 +56,7 @@ class Bent(Velocity):
 
 
 #: Models whose log densities are sums over many terms, kept in the default floating type whatever the type of x.
-WIDE = {"continuous-flow", "transformer-flow", "binned-autoregressive"}
+WIDE = {"continuous-flow", "transformer-flow", "binned-autoregressive", "steerable-flow", "tempered-spline"}
 CASES["continuous-flow"] = (continuous_flow(Bent(), (2,), steps=4, dtype="float64", tolerance=1e-12), 12.0)
 
 
@@ -76,6 +79,10 @@ CASES["transformer-flow"] = (
     12.0,
 )
 CASES["binned-autoregressive"] = (off_start(binned_vector(_KEY, 2, size=_BINS, dtype=jnp.float64), 0.3), 6.0)
+_STEERABLE = steerable_flow(_KEY, 2, auxiliaries=0, layers=2, width=8, depth=1, gain=0.3, dtype=jnp.float64)
+CASES["steerable-flow"] = (off_start(_STEERABLE, 0.1).at(0.6), 12.0)
+_LOGITS = 0.5 * jax.random.normal(_KEY, (4, 2))
+CASES["tempered-spline"] = (TemperedSpline(Thermostat(1.0), _LOGITS, -_LOGITS, 0.3 * _LOGITS).at(0.7), float(jnp.pi))
 #: Densities with steps: they cost the grid a fraction of a cell at each.
 SHARP = (Uniform, BinnedAutoregressive)
 
