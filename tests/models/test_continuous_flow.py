@@ -12,7 +12,7 @@ from heatbath.models.interpolants import Diffusion, Straight
 from heatbath.models.nets.equivariant import EquivariantVelocity
 from heatbath.models.nets.velocity import GatedLinearVelocity, ResidualVelocity, Velocity
 from heatbath.models.standardisation import Scaled, Whitening
-from heatbath.models.subspaces import MeanFree, SubspaceNormal
+from heatbath.models.subspaces import FullSpace, MeanFree, SubspaceNormal
 
 
 def stirred(net, scale=0.2, dtype=jnp.float64):
@@ -199,6 +199,8 @@ def test_impossible_arguments_are_refused():
         vector_flow(data=np.zeros((5, 4)))
     with pytest.raises(InvalidArgumentError, match="centre_scale"):
         SubspaceNormal(MeanFree((3, 3)))
+    with pytest.raises(InvalidArgumentError, match="no separate mean"):
+        SubspaceNormal(FullSpace((3,)), 0.1)
     with pytest.raises(InvalidArgumentError, match="two particles"):
         MeanFree((1, 3))
     with pytest.raises(InvalidArgumentError, match="positive definite"):

@@ -149,7 +149,8 @@ class ContinuousFlow(Distribution):
         def solve(carry, at):
             y, recent, older, residual, sweeps = carry
             # increments vary smoothly along the path: the next one is guessed on the line through the last two
-            y, slope, found = self._invert_step(y, *at, 2 * recent - older)
+            t, h = at
+            y, slope, found = self._invert_step(y, t, h, 2 * recent - older)
             return (y, slope, recent, jnp.maximum(residual, found.residual), sweeps + found.sweeps), None
 
         slope = self.drift(z, times[0])

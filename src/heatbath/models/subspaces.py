@@ -109,12 +109,14 @@ class SubspaceNormal(Distribution):
             raise InvalidArgumentError(
                 f"particles need centre_scale > 0, the width of the law of their mean; found {self.centre_scale}"
             )
+        if isinstance(self.subspace, FullSpace) and self.centre_scale is not None:
+            raise InvalidArgumentError("a normal over the full space has no separate mean: leave centre_scale out")
 
     def sample(self, key: Key[Array, ""]) -> Float[Array, "*shape"]:
         key_inside, key_centre = jax.random.split(key)
         dtype = jnp.dtype(self.dtype)
         z = self.subspace.normal(key_inside, dtype)
-        if isinstance(self.subspace, MeanFree):
+        if self.centre_scale is not None:
             z = z + self.centre_scale * jax.random.normal(key_centre, self.subspace.shape[1:], dtype)
         return z
 
@@ -122,7 +124,7 @@ class SubspaceNormal(Distribution):
         z = x.astype(jnp.result_type(float))
         inside = self.subspace.project(z)
         value = -0.5 * jnp.sum(inside**2) - 0.5 * self.subspace.dimension * _LOG_TWO_PI
-        if isinstance(self.subspace, MeanFree):
+        if self.centre_scale is not None:
             centre, scale = jnp.mean(z, axis=0), self.centre_scale
             variance = scale**2 * self.subspace.shape[0]
             value = value - 0.5 * jnp.sum((centre / scale) ** 2) - 0.5 * z.shape[1] * math.log(2 * math.pi * variance)
