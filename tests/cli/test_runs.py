@@ -115,6 +115,7 @@ def test_the_resolved_configuration_gives_the_same_run(finished, tmp_path):
     resolved = tomllib.loads((finished / "resolved.toml").read_text())
     assert resolved["sampler"] | {"rungs": 0, "hottest": 0} == {
         "method": "random-walk",
+        "model": "",
         "samples": 400,
         "ladders": 4,
         "rungs": 0,
