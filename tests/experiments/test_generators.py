@@ -127,11 +127,12 @@ def test_sizes_are_those_of_the_models_own_table():
     """The registry repeats the paper's sizes so that they can be read without JAX; both must say the same."""
     import dataclasses
 
-    from heatbath.models.transformer_flow import SIZES
+    from heatbath.models import binned_autoregressive, transformer_flow
 
-    sizes = generators.get("transformer-flow").sizes
-    for name, size in SIZES.items():
-        assert dataclasses.asdict(size) == sizes["small" if name == "two-cores" else name]
+    for kind, module in (("transformer-flow", transformer_flow), ("binned-autoregressive", binned_autoregressive)):
+        sizes = generators.get(kind).sizes
+        for name, size in module.SIZES.items():
+            assert size == dataclasses.replace(type(size)(), **sizes["small" if name == "two-cores" else name])
 
 
 def test_a_mirror_image_has_no_weight(targets, key):

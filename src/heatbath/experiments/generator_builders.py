@@ -34,6 +34,13 @@ def transformer_flow(key: Any, target: Any, data: Any = None, **sizes: Any) -> A
     return transformer_flow(key, n_atoms=target.n_atoms, data=_data(data, target), size=size)
 
 
+def binned_autoregressive(key: Any, target: Any, data: Any = None, **sizes: Any) -> Any:
+    """``models.binned_autoregressive`` for a molecule; without data its scale is that of the reference structure."""
+    from heatbath.models.binned_autoregressive import BinnedSize, binned_autoregressive
+
+    return binned_autoregressive(key, n_atoms=target.n_atoms, data=_data(data, target), size=BinnedSize(**sizes))
+
+
 def coupling_flow(key: Any, target: Any, data: Any = None, **sizes: Any) -> Any:
     """``models.coupling_flow`` on standardised vectors: mean and standard deviation per coordinate of the data."""
     from heatbath.models.bijections import Affine, Chain

@@ -89,6 +89,19 @@ _KINDS = (
         training={"rate": 1e-3, "decay": 4e-4},
     ),
     ModelKind(
+        "binned-autoregressive",
+        "binned_autoregressive",
+        "causal transformer over coordinates cut into bins; any molecule, cheap to train (arXiv 2606.27361)",
+        molecules=True,
+        sizes={
+            "small": {"channels": 128, "layers": 4, "head_dim": 64, "bins": 512, "reach": 4.0, "waves": 7},
+            "toy": {"channels": 16, "layers": 1, "head_dim": 8, "bins": 16, "reach": 4.0, "waves": 2},
+            "paper": {"channels": 256, "layers": 8, "head_dim": 64, "bins": 4096, "reach": 4.0, "waves": 7},
+            "chignolin": {"channels": 256, "layers": 8, "head_dim": 64, "bins": 8192, "reach": 4.0, "waves": 7},
+        },
+        training={"rate": 1e-3, "decay": 4e-4},
+    ),
+    ModelKind(
         "coupling-flow",
         "coupling_flow",
         "rational-quadratic spline couplings; for vectors such as the model systems",
