@@ -17,6 +17,7 @@ from heatbath.kernels import (
     HMC,
     MALA,
     Compose,
+    FlowProposal,
     Gibbs,
     Kernel,
     Langevin,
@@ -27,6 +28,8 @@ from heatbath.kernels import (
 )
 from heatbath.kernels.base import KernelInfo
 from heatbath.kernels.hmc import evaluate
+from heatbath.models.gaussian import Normal
+from heatbath.models.volume_preserving import steerable_flow
 from heatbath.spaces import Discrete, Euclidean
 from heatbath.state import LogDensity, ReducedEnergy, ThermoState
 from heatbath.targets import lattice, mixtures, toy
@@ -73,6 +76,7 @@ class Case:
 
 
 WIDTHS = jnp.array([0.7, 1.5])
+WIDE = Normal(jnp.array([0.2, -0.1]), jnp.array([1.6, 1.0]))
 CASES = {
     "hmc": Case(HMC(0.25, num_steps=5, masses=WIDTHS), ("double-well", "mixture")),
     "hmc-random-length": Case(HMC(0.3, num_steps=6, fewest_steps=2, jitter=0.0)),
@@ -80,6 +84,8 @@ CASES = {
     "random-walk": Case(RandomWalk(0.8, scale=WIDTHS)),
     "langevin": Case(Langevin(0.02, friction=2.0, masses=WIDTHS), reversible=False, steps=20),
     "unadjusted-langevin": Case(UnadjustedLangevin(0.02, masses=WIDTHS), reversible=False, steps=20),
+    "flow-proposal": Case(FlowProposal(WIDE), ("double-well", "mixture")),
+    "flow-proposal-momenta": Case(FlowProposal(steerable_flow(jax.random.key(0), 2, layers=1, width=4, gain=0.2))),
     "repeat": Case(Repeat(MALA(0.4), 3)),
     "compose": Case(Compose((MALA(0.4), RandomWalk(0.8))), reversible=False),
     "mixture-kernel": Case(MixtureKernel((HMC(0.25, num_steps=3), RandomWalk(0.8)), (0.3, 0.7))),

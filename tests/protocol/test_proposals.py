@@ -18,7 +18,9 @@ from heatbath.models.continuous_flow import continuous_flow
 from heatbath.models.gaussian import CorrelatedNormal, Mixture, Normal, Uniform
 from heatbath.models.log_jacobian import ExactJacobian, FlowPerturbation, Hutchinson, MultiStepFlowPerturbation
 from heatbath.models.nets.velocity import Velocity
+from heatbath.models.volume_preserving import steerable_flow
 from heatbath.samplers.annealing import AnnealedImportance, checked_schedule, linear_schedule
+from heatbath.samplers.augmented import FromSteerable, Projected
 from heatbath.samplers.flow_perturbation import FromContinuousFlow
 from heatbath.samplers.importance import importance
 from heatbath.samplers.proposals import FromDistribution, Proposal
@@ -52,8 +54,11 @@ class Bent(Velocity):
         return jnp.stack([0.4 * x[0] + jnp.sin(x[1] + t), 0.3 * jnp.tanh(x[0]) + 0.2 * x[1]])
 
 
+STEERABLE = steerable_flow(jax.random.key(0), 2, layers=1, width=4, gain=0.2)
 FLOW = continuous_flow(Bent(), (2,), steps=4, integrator="euler", dtype="float64", tolerance=1e-10)
 CASES |= {
+    "steerable": FromSteerable(STEERABLE),
+    "projected": Projected(FromDistribution(STEERABLE), Normal(jnp.zeros(2), 1.0)),
     "continuous-exact": FromContinuousFlow(FLOW, ExactJacobian()),
     "continuous-single-shot": FromContinuousFlow(FLOW, FlowPerturbation()),
     "continuous-multi-step": FromContinuousFlow(FLOW, MultiStepFlowPerturbation(2)),

@@ -18,10 +18,12 @@ from heatbath.ensemble import Ensemble
 from heatbath.kernels import HMC, MALA, Kernel, KernelInfo, UnadjustedLangevin
 from heatbath.kernels.hmc import evaluate
 from heatbath.models.gaussian import Normal
+from heatbath.models.volume_preserving import steerable_flow
 from heatbath.samplers import geometric_ladder
 from heatbath.samplers.base import Sampler, run_to_end
 from heatbath.samplers.chains import ChainsSampler
 from heatbath.samplers.exchange import PlainExchange
+from heatbath.samplers.flow_exchange import FlowSwap
 from heatbath.samplers.importance import ImportanceSampler
 from heatbath.samplers.proposals import FromDistribution
 from heatbath.samplers.replica_exchange import ReplicaExchangeSampler
@@ -51,6 +53,7 @@ def exchange(kernel: Kernel = MOVES, **options) -> Callable:
 
 CASES: dict[str, Callable[[ThermoState], Sampler]] = {
     "replica-exchange": exchange(),
+    "flow-exchange": exchange(exchange=FlowSwap(steerable_flow(jax.random.key(0), 2, layers=1, width=4, gain=0.2))),
     "chains": lambda state: ChainsSampler(
         TARGET,
         state,
