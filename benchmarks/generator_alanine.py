@@ -94,6 +94,8 @@ def evaluate(name: str, folder: Path, seed: int, arguments, reference) -> dict:
         }
     options = {"smc": smc, "replicates": 4 if arguments.quick else 20, "seed": seed}
     found["metrics"] = metric_rows(target, ensemble, reference, most=SMALL, transport=arguments.transport, **options)
+    if smc is not None and smc.size < LARGE:
+        options["smc"] = None  # every side has equally many draws
     if reference.size >= 2 * LARGE and arguments.draws >= LARGE:
         rows = metric_rows(target, ensemble, reference, most=LARGE, transport=min(500, arguments.transport), **options)
         found["metrics_large"] = [row for row in rows if row["name"] == "energy W2"]

@@ -95,7 +95,7 @@ def metric_rows(
         sides["smc"] = (after, after.weights)
     rows = []
     for kind in metric_kinds(truth, transport):
-        size = min(kind.most, most, len(truth.energies) // 2, len(own.energies))
+        size = min(kind.most, most, len(truth.energies) // 2, *(len(draws.energies) for draws, _ in sides.values()))
         row: dict[str, Any] = {"name": kind.name, "unit": kind.unit, "draws": size}
         frames = getattr(truth, kind.feature)
         try:
