@@ -12,11 +12,16 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 SHORT = ["samples=64", "ladders=2", "rungs=3", "warmup=40", "thin=2", "chunk=8"]
 #: What else is shortened, by experiment.
 SHORTER = {
-    "train": ["training.steps=20", "training.validate_every=10", "training.validation_draws=50", "training.chunk=10"]
+    "train": ["training.steps=20", "training.validate_every=10", "training.validation_draws=50", "training.chunk=10"],
+    "flow-perturbation": [
+        *["training.steps=4", "training.batch_size=16", "training.frames=200"],
+        *["training.chunk=2", "flow.width=8", "flow.steps=4", "weights.draws=64"],
+        *["weights.exact_draws=16", "weights.annealed=16", "weights.particles=8"],
+    ],
 }
-#: Compiling a force field takes longer than a fast test may.
-MOLECULES = {"alanine-dipeptide", "peptide"}
-FAST = [pytest.param(p, marks=[pytest.mark.slow] if p.stem in MOLECULES else []) for p in EXAMPLES]
+#: Compiling a force field, or the log Jacobians of a continuous flow, takes longer than a fast test may.
+LONG = {"alanine-dipeptide", "peptide", "flow-perturbation"}
+FAST = [pytest.param(p, marks=[pytest.mark.slow] if p.stem in LONG else []) for p in EXAMPLES]
 
 
 def test_there_are_examples():

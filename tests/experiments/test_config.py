@@ -17,6 +17,7 @@ class Part:
     samples: int = 100
     rungs: int | Literal["auto"] = "auto"
     scale: float = 1.0
+    names: tuple[str, ...] = ("a",)
     parameters: dict = dataclasses.field(default_factory=dict)
 
 
@@ -38,6 +39,12 @@ def test_values_reach_their_fields():
     assert build(Whole, {"temperature": 1.5}).temperature == "1.5"
 
 
+def test_a_list_comes_back_from_its_own_text():
+    """A finished run could not be reported again if the list in its resolved.toml were refused."""
+    config = Whole(part=Part(names=("b", "c")))
+    assert build(Whole, tomllib.loads(to_toml(to_dict(config)))) == config
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -52,6 +59,8 @@ def test_values_reach_their_fields():
         ({"part": {"rungs": "many"}}, "an integer or 'auto'"),
         ({"part": {"parameters": 1}}, "is a table"),
         ({"temperature": "300 kg"}, "'temperature'.*'300 kg'.*or 'auto'"),
+        ({"part": {"names": "a"}}, r"'part.names' is a list such as"),
+        ({"part": {"names": ["a", 1]}}, r"'part.names\[1\]' must be a string"),
         ({"temperature": True}, "'temperature' must be a temperature"),
     ],
 )

@@ -9,7 +9,7 @@ import dataclasses
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -139,6 +139,10 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping):
             raise UsageError(f"'{path}' is a table: write [{path}] and its keys below it; found {value!r}")
         return dict(value)
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise UsageError(f"'{path}' is a list such as [1, 2]; found {as_toml(value)}")
+        return tuple(_convert(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(value))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

@@ -26,7 +26,7 @@ _QUANTITIES = {"mode_weight": "weight of the first mode", "mean_energy": "mean e
 _NAMES = {
     "exact": "exact Jacobian",
     "multi-step": "flow perturbation, every step",
-    "multi-step, annealed": "the same, annealed by SMC",
+    "multi-step, annealed": "every step, then SMC",
     "single-shot": "flow perturbation, once",
     "hutchinson-1": "Hutchinson, 1 probe",
     "hutchinson-2": "Hutchinson, 2 probes",
@@ -88,9 +88,9 @@ def _table(rows: Sequence[Mapping[str, Any]], exact: Mapping[str, Any], shown: S
     if any(exact.get(name) is not None for name in shown):
         truths = [Cell(number(exact.get(name), 6)) for name in shown]
         body.append([Cell("exact"), Cell(""), *truths, *(Cell("") for _ in extra)])
-    note = (
-        "σ: distance from the exact value in standard errors. Cost: time of a weighted draw over that of a plain one."
-    )
+    note = "σ: distance from the exact value in standard errors."
+    if "cost" in extra:
+        note += " Cost: time of a weighted draw over that of a plain one."
     return Table(columns, body, note=note)
 
 
