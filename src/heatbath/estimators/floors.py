@@ -5,7 +5,7 @@ whole: halves of shuffled frames share every slow fluctuation of their chains an
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,9 +48,7 @@ def metric_floor(
         values.append(metric(reference[first], reference[second]))
     notes = () if groups is not None else ("frames of the reference were taken as independent",)
     error = float(np.std(values, ddof=1)) if splits > 1 else float("nan")
-    return Estimate(
-        float(np.mean(values)), error, method=f"halves of the reference, {size} draws each", notes=notes
-    )
+    return Estimate(float(np.mean(values)), error, method=f"halves of the reference, {size} draws each", notes=notes)
 
 
 def metric_with_error(
@@ -72,17 +70,28 @@ def metric_with_error(
     the independent blocks: chains of a reference, families of an SMC population; default every draw. A distance is larger
     between bootstrap samples than between the draws themselves, so that only their spread is used.
     """
-    sides = []
-    for values, weights, groups in ((first, first_weights, first_groups), (second, second_weights, second_groups)):
-        values = np.asarray(values)
-        weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
-        sides.append((values, weights, *_groups(groups, len(values), fewest=1)))
-    size = min(len(side[0]) for side in sides) if size is None else size
+    one, other = _side(first, first_weights, first_groups), _side(second, second_weights, second_groups)
+    size = min(len(one.values), len(other.values)) if size is None else size
     rng = np.random.default_rng(seed)
-    value = metric(*(values[_draws(rng, weights, size)] for values, weights, _, _ in sides))
-    again = [metric(*(_bootstrap(rng, *side, size) for side in sides)) for _ in range(replicates)]
+    value = metric(one.values[_draws(rng, one.weights, size)], other.values[_draws(rng, other.weights, size)])
+    again = [metric(_bootstrap(rng, one, size), _bootstrap(rng, other, size)) for _ in range(replicates)]
     error = float(np.std(again, ddof=1)) if replicates > 1 else float("nan")
     return Estimate(float(value), error, method=f"{size} draws of each side, bootstrap over groups")
+
+
+class _Side(NamedTuple):
+    """Draws, their weights, the number of the group of each, and how many groups there are."""
+
+    values: np.ndarray
+    weights: np.ndarray
+    members: np.ndarray
+    names: int
+
+
+def _side(values: Any, weights: Any, groups: Any) -> _Side:
+    values = np.asarray(values)
+    weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
+    return _Side(values, weights, *_groups(groups, len(values), fewest=1))
 
 
 def _groups(groups: Any, count: int, fewest: int = 2) -> tuple[np.ndarray, int]:
@@ -111,10 +120,8 @@ def _draws(rng: np.random.Generator, weights: np.ndarray, size: int) -> np.ndarr
     return order[np.minimum(np.searchsorted(cumulative, points), len(order) - 1)]
 
 
-def _bootstrap(
-    rng: np.random.Generator, values: np.ndarray, weights: np.ndarray, members: np.ndarray, names: int, size: int
-) -> np.ndarray:
+def _bootstrap(rng: np.random.Generator, side: _Side, size: int) -> np.ndarray:
     """As many groups as there are, drawn with replacement: a draw's weight times how often its group was drawn."""
-    times = np.bincount(rng.integers(0, names, names), minlength=names)[members]
-    drawn = weights * times
-    return values[_draws(rng, drawn if drawn.sum() > 0 else weights, size)]
+    times = np.bincount(rng.integers(0, side.names, side.names), minlength=side.names)[side.members]
+    drawn = side.weights * times
+    return side.values[_draws(rng, drawn if drawn.sum() > 0 else side.weights, size)]

@@ -129,8 +129,13 @@ def advance_level(
     key_resample, key_move = jax.random.split(key)
     population = population._replace(log_weights=population.log_weights + changes)
     population, size, needed = resampled_below(key_resample, population, resample_below)
-    arguments = (walker_keys(key_move, changes.shape[0]), population.walkers)
-    walkers, moved, moves = _over_particles(lambda pair: move(*pair, path, kernel, steps), arguments, chunk)
+
+    def move_one(particle):
+        key, walker = particle
+        return move(key, walker, path, kernel, steps)
+
+    particles = (walker_keys(key_move, changes.shape[0]), population.walkers)
+    walkers, moved, moves = _over_particles(move_one, particles, chunk)
     population = population._replace(walkers=walkers, log_weights=population.log_weights + moved)
     totals = MoveInfo(moves.acceptance.mean(), moves.non_finite.sum(), moves.evaluations.sum())
     step = jnp.asarray(jnp.nan if kernel.step_size is None else kernel.step_size, changes.dtype)
