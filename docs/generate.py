@@ -169,10 +169,24 @@ def figures() -> str:
         f"of {job['stated']:.3f} kT and a spread of {job['spread']:.3f} kT; their mean is {abs(job['overall_score']):.1f} "
         f"standard errors from umbrella sampling ({reference['delta_f_kt']:.2f} ± {reference['delta_f_kt_error']:.2f} kT). "
         f"A run takes {middle:.0f} s in all.",
+        *learned(),
         "",
         "These figures are generated; [all results](docs/results.md) say what was run.",
     ]
     return "\n".join(lines)
+
+
+def learned() -> list[str]:
+    """What the first of the measured generators does; nothing before it has been measured."""
+    if not (ROOT / "results" / "generator_alanine.json").exists():
+        return []
+    runs = next(iter(load("generator_alanine")["data"].values()))
+    shares = [100 * run["ess"]["fraction"] for run in runs]
+    seconds = sorted(run["seconds"][-1] for run in runs)[len(runs) // 2]
+    return [
+        f"- **Learned**: {runs[0]['ess']['draws']} draws of a trained generator of alanine dipeptide take {seconds:.0f} s, and "
+        f"{sum(shares) / len(shares):.0f} % of them are effective with every weight kept."
+    ]
 
 
 def fastest(speed: dict) -> str:

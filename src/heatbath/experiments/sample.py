@@ -349,13 +349,14 @@ def _options(config: SampleConfig) -> dict[str, Any]:
 
 
 def kernel_names(prepared: Prepared) -> tuple[str, ...]:
-    """Names of the kernels that move the walkers, parts of composed ones too, for the bibliography: "hmc", "pivot", ..."""
+    """Names for the bibliography: kernels that move the walkers, parts of composed ones too, and the kind of a trained model."""
 
     def names(kernel) -> list[str]:
         parts = [*getattr(kernel, "kernels", ()), *filter(None, [getattr(kernel, "kernel", None)])]
         return [name for part in parts for name in names(part)] if parts else [type(kernel).__name__.lower()]
 
-    return tuple(names(getattr(prepared.sampler, "kernel", None)))
+    kind = () if prepared.generator is None else (prepared.generator[1].kind,)
+    return (*kind, *names(getattr(prepared.sampler, "kernel", None)))
 
 
 def cost(prepared: Prepared) -> dict[str, int | None]:
