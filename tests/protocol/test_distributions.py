@@ -94,7 +94,7 @@ def coupled(gain: float, **arguments):
     return jax.tree.map(lambda leaf: leaf.astype(float), flow)
 
 
-CASES["affine-coupling-flow"] = (coupled(0.3, bins=0), 10.0)
+CASES["affine-coupling-flow"] = (coupled(0.3, bins=0), 20.0)
 CASES["spline-coupling-flow"] = (coupled(0.2, bins=5), 9.0)
 CASES["circular-coupling-flow"] = (coupled(0.4, bins=5, circular=True), float(jnp.pi))
 WIDE |= {"affine-coupling-flow", "spline-coupling-flow", "circular-coupling-flow"}

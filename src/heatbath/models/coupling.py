@@ -134,13 +134,16 @@ class Coupling(Bijection):
 
 @partial(eqx.filter_checkpoint, policy=jax.checkpoint_policies.dots_saveable)
 def _apply(layer: Coupling, changed, kept, context, *, inverse: bool):
-    """The changed coordinates after the layer. Gradients keep the matrix products only and compute the splines again: on a CPU
-    memory for all intermediate values of a batch takes longer than the arithmetic."""
+    """The changed coordinates after the layer.
+
+    Gradients keep the matrix products only and compute the splines again: on a CPU memory traffic for all intermediate
+    values of a batch takes longer than the arithmetic.
+    """
     return layer._transform(changed, layer._raw(kept, context), inverse=inverse)
 
 
 def _parameters(bins: int, kinds: str) -> tuple[tuple[int, ...], ...]:
-    """Shapes of the parameters of one changed coordinate: shift, log scale (line), widths, heights, slopes, and of a circle's seam."""
+    """Shapes of a coordinate's parameters: shift, log scale (line), widths, heights, slopes, slope at the seam."""
     if kinds == "line":
         return ((), (), (bins,), (bins,), (bins - 1,)) if bins else ((), ())
     return ((), (bins,), (bins,), (bins,)) if kinds == "circle" else ((), (), (bins,), (bins,), (bins - 1,), (1,))
@@ -179,7 +182,7 @@ class Turned(Bijection):
 
 
 class Conditioned(Bijection):
-    """A coupling layer on pairs (context, vector) that leaves the context as it is: what ``Stacked`` scans in conditional flows."""
+    """A coupling layer on pairs (context, vector) that leaves the context as it is: what conditional flows scan."""
 
     layer: Coupling
 
@@ -204,11 +207,11 @@ def coupling_stack(
     bins: int = 8,
     context: int = 0,
     gain: float = 0.0,
-) -> tuple[Stacked, "Turned"]:
+) -> tuple[Stacked, Turned]:
     """``layers`` couplings over the coordinates with these periods (0: on the line), and the turn that restores their order.
 
-    x = turned.inverse... is arranged so that ``Chain((turned, stacked))`` maps z to x with both in the order of ``periods``.
-    With ``context`` > 0 the stack acts on pairs (context, vector) and the turn on the vector alone.
+    ``Chain((turned, stacked))`` maps z to x with both in the order of ``periods``. With ``context`` > 0 the stack acts on pairs
+    (context, vector) and the turn on the vector alone.
     """
     periods = np.asarray(periods, dtype=np.float64)
     n, changed = periods.size, _window(periods.size)

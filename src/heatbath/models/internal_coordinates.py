@@ -1,12 +1,15 @@
 """Molecules in bonds, angles and torsions: the map to Cartesian coordinates and back, with its exact Jacobian.
 
-With the root atom at x_0 and the molecule's orientation Omega, d^{3n}x = d^3x_0 dOmega prod_{i>=1} r_i^2 dr_i prod_{i>=2} sin(theta_i)
-dtheta_i prod_{i>=3} dtau_i, where dOmega integrates to 8 pi^2 over all orientations. Differences of sibling torsions, the mean torsion
-of a methyl group and the centre instead of the root change no volume.
+With the root atom at x_0 and the molecule's orientation Omega,
+
+    d^{3n}x = d^3x_0 dOmega prod_{i>=1} r_i^2 dr_i prod_{i>=2} sin(theta_i) dtheta_i prod_{i>=3} dtau_i,
+
+where dOmega integrates to 8 pi^2 over all orientations. Differences of sibling torsions, the mean torsion of a methyl group and
+the centre instead of the root change no volume.
 """
 
 import math
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -26,8 +29,9 @@ LOG_ORIENTATIONS = math.log(8 * math.pi**2)
 class Internal(NamedTuple):
     """Internal coordinates of n atoms in the order of the Z-matrix: bonds (nm), angles and torsions (radians).
 
-    ``bonds`` of slots 1..n, ``angles`` of slots 2..n, ``torsions`` of slots 3..n. Torsions lie in [-pi, pi); those of ``phases`` are
-    differences to the leader's torsion measured from the reference structure; the torsion of a rotor is the mean over its hydrogens.
+    ``bonds`` of slots 1..n, ``angles`` of slots 2..n, ``torsions`` of slots 3..n. Torsions lie in [-pi, pi); those of
+    ``ZMatrix.phases`` are differences to the leader's torsion, measured from that difference in the reference structure; the
+    torsion of a rotor is the mean over its hydrogens.
     """
 
     bonds: Float[Array, " bonds"]
@@ -50,11 +54,11 @@ class InternalCoordinates(eqx.Module):
     def create(bonds, masses, reference: Float[Array | np.ndarray, "atoms 3"]) -> "InternalCoordinates":
         """From the bond graph (pairs of atoms), masses (or atomic numbers) and a reference structure in nm.
 
-        Raises ``StructureError`` when the molecule is not connected, the reference is not finite, or a bond angle of it is within 8 degrees of
-        straight or folded (the torsion beyond it would mean nothing).
+        Raises ``StructureError`` when the molecule is not connected, the reference is not finite, or a bond angle of it is
+        within 8 degrees of straight or folded (the torsion beyond it would mean nothing).
         """
         reference = np.asarray(reference, dtype=np.float64)
-        z_matrix = ZMatrix.from_bonds(bonds, masses)
+        z_matrix = ZMatrix.from_bonds(bonds, np.asarray(masses, dtype=np.float64))
         if reference.shape != (z_matrix.n_atoms, 3) or not np.isfinite(reference).all():
             raise StructureError(
                 f"expected finite reference positions ({z_matrix.n_atoms}, 3) in nm; found {reference.shape}"
@@ -64,8 +68,8 @@ class InternalCoordinates(eqx.Module):
         worst = int(np.argmin(np.sin(angles)))
         if math.sin(angles[worst]) < math.sin(math.radians(8)):
             raise StructureError(
-                f"the angle that places atom {z_matrix.order[worst + 2]} is {math.degrees(angles[worst]):.1f} degrees in the reference; "
-                "internal coordinates need bent angles. Use a Cartesian model"
+                f"the angle that places atom {z_matrix.order[worst + 2]} is {math.degrees(angles[worst]):.1f} degrees "
+                "in the reference; internal coordinates need bent angles. Use a Cartesian model"
             )
         return InternalCoordinates(plain._sibling_phases(torsions), z_matrix)
 
@@ -129,8 +133,8 @@ class InternalCoordinates(eqx.Module):
     def to_cartesian(self, internal: Internal) -> tuple[Float[Array, "atoms 3"], Scalar]:
         """Positions with the root at the origin in a fixed orientation, and log|dx/d(internal, orientation, centre)|.
 
-        All atoms of one level of the tree are placed at once: the frame of an atom is the frame of its parent turned by torsion and
-        angle, so no cross product or norm is taken and errors do not grow along the chain.
+        All atoms of one level of the tree are placed at once: the frame of an atom is that of its parent turned by torsion and
+        angle, so no cross product or norm is taken.
         """
         z = self.z_matrix
         dtype = internal.bonds.dtype
@@ -185,8 +189,10 @@ def _dihedral(back, to_grandparent, to_plane):
 class MolecularDistribution(Distribution):
     """A distribution of internal coordinates as one of positions (atoms, 3) in nm, normalised on all of R^(3n).
 
-    q(x) = q(bonds, angles, torsions) / (8 pi^2 prod r^2 prod sin theta) N(centre; 0, sigma^2 I): every orientation is equally likely and the
-    unweighted mean of the atoms is normal with sigma = ``centre_scale`` (nm).
+    q(x) = q(bonds, angles, torsions) / (8 pi^2 prod r^2 prod sin theta) N(centre; 0, sigma^2 I): every orientation is equally
+    likely and the unweighted mean of the atoms is normal with sigma = ``centre_scale`` (nm). Only bonds above 0 and angles in
+    (0, pi) are molecules; a draw beyond them (tens of standard deviations for chemical bonds) would get the density of its
+    unfolded coordinates.
     """
 
     coordinates: InternalCoordinates
@@ -203,6 +209,10 @@ class MolecularDistribution(Distribution):
     def log_prob(self, x: Float[Array, "atoms 3"]) -> Scalar:
         internal, log_det = self.coordinates.from_cartesian(x)
         return self.internal.log_prob(internal) + log_det + self._log_pose(jnp.mean(x, axis=0))
+
+    def log_probs(self, xs: Float[Array, "batch atoms 3"]) -> Float[Array, " batch"]:
+        internal, log_dets = jax.vmap(self.coordinates.from_cartesian)(xs)
+        return self.internal.log_probs(internal) + log_dets + jax.vmap(self._log_pose)(jnp.mean(xs, axis=1))
 
     def sample_and_log_prob(self, key: Key[Array, ""]) -> tuple[Float[Array, "atoms 3"], Scalar]:
         key_internal, key_rotation, key_centre = jax.random.split(key, 3)

@@ -1,15 +1,14 @@
 """The generator of small molecules on a CPU: a normalizing flow over bonds, angles and torsions.
 
-Torsions about bonds carry the modes of a molecule: they come first, from circular coupling layers over a uniform base, and those of
-methyl groups by maps that commute with rotations by 120 degrees. Bonds, angles and sibling torsions are nearly normal given them: whitened
-by the data's mean and covariance and then moved by coupling layers that see all torsions. So the layers that have most parameters
-have the easy task, and every coordinate still depends on all before it.
+Torsions about bonds carry the modes of a molecule: they come first, from circular coupling layers over a uniform base, and those
+of methyl groups by maps that commute with rotations by 120 degrees. Bonds, angles and sibling torsions are nearly normal given
+them: whitened by the data's mean and covariance and then moved by coupling layers that see all torsions. So the layers that have
+most parameters have the easy task, and every coordinate still depends on all before it.
 """
 
 import math
 from typing import ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,8 +28,12 @@ DEFAULT_SPREAD = (0.003, 0.06, 0.15)
 HARMONICS = 3
 
 
-class Whitening(Bijection):
-    """x = mean + factor z with a lower-triangular factor: data become uncorrelated with unit variance. A constant of the model."""
+class CorrelationWhitening(Bijection):
+    """x = mean + factor z: data become uncorrelated with unit variance. A constant of the model.
+
+    The factor is diag(spread) times the symmetric root of the correlations: each z stays as close as possible to one coordinate,
+    whatever units the coordinates have.
+    """
 
     frozen: ClassVar[bool] = True
 
@@ -39,16 +42,17 @@ class Whitening(Bijection):
     inverse_factor: Float[Array, "n n"]
 
     @staticmethod
-    def from_moments(mean, covariance) -> "Whitening":
-        """From mean (n,) and covariance (n, n); the factor is the symmetric root of the correlations times the spreads."""
+    def from_moments(mean, covariance) -> "CorrelationWhitening":
+        """From mean (n,) and covariance (n, n). Raises ``InvalidArgumentError`` when it is not positive definite."""
         spread = np.sqrt(np.diag(covariance))
-        values, vectors = np.linalg.eigh(covariance / np.outer(spread, spread))
+        varies = bool((spread > 0).all())
+        values, vectors = np.linalg.eigh(covariance / np.outer(spread, spread)) if varies else (np.zeros(1), np.eye(1))
         if not (values > 1e-10).all():
             raise InvalidArgumentError(
-                "the data do not determine a covariance (coordinates are constant or exactly dependent); use more configurations"
+                "the data do not determine a covariance: coordinates are constant or exactly dependent. Use more configurations"
             )
         factor = spread[:, None] * (vectors * np.sqrt(values)) @ vectors.T
-        return Whitening(*(jnp.asarray(v, dtype=float) for v in (mean, factor, np.linalg.inv(factor))))
+        return CorrelationWhitening(*(jnp.asarray(v, dtype=float) for v in (mean, factor, np.linalg.inv(factor))))
 
     def forward(self, z):
         return (self.mean + self.factor @ z).astype(z.dtype), self._log_det()
@@ -64,8 +68,8 @@ class Whitening(Bijection):
 class InternalFlow(Distribution):
     """A density of ``Internal``: torsions about bonds by ``torsions``, all other coordinates given them.
 
-    log q = log q(free torsions) + log N(z; 0, I) + log|det dz/d(stiff)|, where z comes from the whitened stiff coordinates (bonds, angles,
-    sibling torsions) through coupling layers whose context is ``embedding`` of the free torsions.
+    log q = log q(free torsions) + log N(z; 0, I) + log|det dz/d(stiff)|, where z comes from the whitened stiff coordinates
+    (bonds, angles, sibling torsions) through coupling layers whose context is ``embedding`` of the free torsions.
     """
 
     coordinates: InternalCoordinates
@@ -73,7 +77,7 @@ class InternalFlow(Distribution):
     embedding: ResidualNetwork
     stiff: Stacked
     turned: Turned
-    whitening: Whitening
+    whitening: CorrelationWhitening
 
     def log_prob(self, x: Internal) -> Scalar:
         free, stiff = self._split(x)
@@ -124,7 +128,7 @@ def internal_coordinate_flow(
     bonds,
     masses,
     reference: Float[Array | np.ndarray, "atoms 3"],
-    data: Float[Array | np.ndarray, "configurations atoms 3"] | None = None,
+    data: Float[Array | np.ndarray, "..."] | None = None,
     layers: int = 6,
     width: int = 128,
     depth: int = 1,
@@ -135,17 +139,17 @@ def internal_coordinate_flow(
     context: int = 64,
     centre_scale: float = 0.1,
 ) -> MolecularDistribution:
-    """A flow over positions (atoms, 3) in nm of the molecule with these bonds (pairs of atoms), masses (u) and reference structure.
+    """A flow over positions (atoms, 3) in nm of the molecule with these bonds (pairs of atoms), masses (u) and reference.
 
-    data:           configurations for mean and covariance of the stiff coordinates (at most 20 000 are looked at); none: the reference and
-                    usual spreads. The model has the same arrays either way.
+    data:           configurations for mean and covariance of the stiff coordinates (at most 40 000 are looked at); none: the
+                    reference and usual spreads. The model has the same arrays either way.
     layers, width, depth, bins: coupling layers of the stiff coordinates, their networks and splines (0 bins: affine).
     torsion_*:      the same for the torsions about bonds.
     context:        length of the vector by which stiff layers see the torsions.
     centre_scale:   sigma of the centre of the atoms, nm.
 
-    Mirror images of stereocentres and flipped planar groups lie tens of standard deviations out: the density there is positive and
-    negligible. Raises ``StructureError`` and ``InvalidArgumentError`` for what does not fit.
+    Mirror images of stereocentres and flipped planar groups lie tens of standard deviations out: the density there is positive
+    and negligible. Raises ``StructureError`` and ``InvalidArgumentError`` for what does not fit.
     """
     coordinates = InternalCoordinates.create(bonds, masses, reference)
     z_matrix = coordinates.z_matrix
@@ -172,14 +176,14 @@ def _torsion_flow(key, periods, layers: int, width: int, bins: int) -> Flow:
     return Flow(base, Chain((turned, stack)))
 
 
-def _whitening(coordinates: InternalCoordinates, reference, data) -> Whitening:
+def _whitening(coordinates: InternalCoordinates, reference, data) -> CorrelationWhitening:
     if data is None:
         internal = coordinates.from_cartesian(jnp.asarray(reference, dtype=float))[0]
         mean = np.asarray(_split(coordinates.z_matrix, internal)[1])
         n = coordinates.n_atoms
         counts = (n - 1, n - 2, mean.size - 2 * n + 3)
         spread = np.repeat(DEFAULT_SPREAD, counts)
-        return Whitening.from_moments(mean, np.diag(spread**2))
+        return CorrelationWhitening.from_moments(mean, np.diag(spread**2))
     data = np.asarray(data)
     if data.ndim != 3 or data.shape[1:] != (coordinates.n_atoms, 3):
         raise InvalidArgumentError(
@@ -188,4 +192,4 @@ def _whitening(coordinates: InternalCoordinates, reference, data) -> Whitening:
     chosen = jnp.asarray(data[:: max(1, len(data) // 20_000)])
     split = jax.jit(jax.vmap(lambda x: _split(coordinates.z_matrix, coordinates.from_cartesian(x)[0])[1]))
     stiff = np.asarray(split(chosen), dtype=np.float64)
-    return Whitening.from_moments(stiff.mean(axis=0), np.cov(stiff.T))
+    return CorrelationWhitening.from_moments(stiff.mean(axis=0), np.cov(stiff.T))

@@ -4,9 +4,9 @@ Every function maps x of any shape elementwise. Parameters are unconstrained arr
 ``(K, *x.shape)``; all zero is the identity. They return (y, log dy/dx), and with ``inverse=True`` the inverse map and its own log
 derivative. Source: Durkan et al., arXiv 1906.04032 (eqs 4-8); circles: Rezende et al., arXiv 2002.02428.
 
-Two choices are made for speed on CPUs, where XLA turns each into plain vector code. The bin of x is found by comparing x with every
-knot, and what depends on it is a sum over bins with weights 0 and 1: no search, no gather, and a gradient without scatter. And
-positive numbers come from (r + sqrt(r^2 + 4)) / 2 (arXiv 2112.11687) in place of exponentials.
+Two choices are made for speed on CPUs, where XLA turns each into plain vector code. The bin of x is found by comparing x with
+every knot, and what depends on it is a sum over bins with weights 0 and 1: no search, no gather, and a gradient without scatter.
+And positive numbers come from (r + sqrt(r^2 + 4)) / 2 (arXiv 2112.11687) in place of exponentials.
 """
 
 import math
@@ -83,7 +83,7 @@ def circular_rational_quadratic(
     period: float | Float[Array, "..."] = 2 * math.pi,
     inverse: bool = False,
 ) -> tuple[Float[Array, "*event"], Float[Array, "*event"]]:
-    """A smooth map of the circle of angles onto itself, y in [-pi, pi): a periodic spline, then a rotation by ``rotation`` radians.
+    """A smooth map of the circle of angles onto itself, y in [-pi, pi): a periodic spline, then a turn by ``rotation`` (radians).
 
     With ``period`` = 2 pi / n the map commutes with rotations by the period (a rotor of n equal positions). ``slopes`` are those
     at the K knots of the circle, the seam first.

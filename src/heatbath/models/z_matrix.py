@@ -21,10 +21,10 @@ HEAVIEST_HYDROGEN = 4.5
 class ZMatrix:
     """How to place n atoms. ``order`` lists the atoms as they are placed; everything else counts atoms by that order.
 
-    Slot 0 is the root, slots 1 and 2 are bonded to it. ``parent``, ``grandparent`` and ``plane`` of slot i >= 3 are the p, g and h
-    of its bond i-p, angle i-p-g and torsion i-p-g-h. ``leader`` is the first sibling of slot i, or i itself: only leaders have
+    Slot 0 is the root, slots 1 and 2 are bonded to it. ``parent``, ``grandparent`` and ``plane`` of slot i >= 3 are the p, g and
+    h of its bond i-p, angle i-p-g and torsion i-p-g-h. ``leader`` is the first sibling of slot i, or i itself: only leaders have
     a torsion of their own, the others have the difference to their leader's. ``levels`` are ranges of slots that can be placed
-    together. ``rotors`` are the leaders of three equal hydrogens, with their two siblings. Hashable, hence static in a program.
+    together. ``rotors`` are the leaders of three equal hydrogens, with their two siblings. Hashable, hence static in programs.
     """
 
     order: tuple[int, ...]
@@ -51,11 +51,13 @@ class ZMatrix:
         return tuple(slot - 3 for slot in range(3, self.n_atoms) if self.leader[slot] != slot)
 
     @staticmethod
-    def from_bonds(bonds: Int[np.ndarray, "bonds 2"] | Sequence, masses: Float[np.ndarray, " atoms"]) -> "ZMatrix":
+    def from_bonds(
+        bonds: Int[np.ndarray, "bonds 2"] | Sequence, masses: Float[np.ndarray, "..."] | Sequence
+    ) -> "ZMatrix":
         """The tree of a molecule. ``masses`` in u; atomic numbers do as well.
 
-        Rings are opened: the bond that closes one is not a coordinate (its length follows from the others). Raises ``StructureError`` for
-        fewer than three atoms, for atoms that bonds do not connect, and where no atom has two neighbours.
+        Rings are opened: the bond that closes one is not a coordinate (its length follows from the others). Raises
+        ``StructureError`` for fewer than three atoms and for atoms that no bonds connect with the others.
         """
         masses = np.asarray(masses, dtype=np.float64).ravel()
         neighbours = _neighbours(np.asarray(bonds, dtype=np.int64).reshape(-1, 2), len(masses))
@@ -97,7 +99,8 @@ def _root(neighbours, masses) -> int:
     if not candidates or (reach[candidates[0]] < 0).any():
         lost = np.flatnonzero(reach[candidates[0]] < 0) if candidates else np.arange(len(neighbours))
         raise StructureError(
-            f"internal coordinates need one connected molecule; no bonds lead to atom {lost[0]}. Give one molecule, with all its bonds"
+            f"internal coordinates need one connected molecule; no bonds lead to atom {lost[0]}. "
+            "Give one molecule, with all its bonds"
         )
     return min(
         candidates,
