@@ -3,7 +3,10 @@
 import re
 from types import SimpleNamespace
 
+from heatbath.experiments.base import EXPERIMENTS
 from heatbath.experiments.citations import ENTRIES, bibliography, keys
+from heatbath.experiments.generators import KINDS
+from heatbath.experiments.methods import METHODS
 from heatbath.experiments.sample import SampleConfig, SamplerConfig, TargetConfig
 
 
@@ -32,6 +35,15 @@ def test_generators_cite_their_method_and_kind():
     trained = SimpleNamespace(experiment="train", model=SimpleNamespace(kind="transformer-flow"))
     assert keys(trained)[3:6] == ["boltzmann generators", "optax", "transformer flows"]
     assert "flow perturbation in steps" in keys(SimpleNamespace(experiment="flow-perturbation"))
+
+
+def test_every_experiment_kind_and_method_is_cited():
+    """A new kind of model or experiment without an entry would leave its authors out, silently."""
+    plain = set(keys(SimpleNamespace()))
+    for name in set(EXPERIMENTS) - {"sample"}:
+        assert set(keys(SimpleNamespace(experiment=name))) - plain, name
+    for name in (*KINDS, *METHODS):
+        assert set(keys(SimpleNamespace(), (name,))) - plain, name
 
 
 def test_entries_are_bibtex():

@@ -246,10 +246,12 @@ _METHODS = {
     "binned-autoregressive": ("binned autoregressive",),
     "continuous-flow": ("flow matching",),
     "steerable-flow": ("steerable flows", "real nvp"),
+    "train": ("boltzmann generators", "optax"),
     "sequential-boltzmann-generator": (
         "boltzmann generators",
         "sequential boltzmann generators",
         "sequential monte carlo",
+        "optax",
     ),
     "flow-perturbation": (
         "boltzmann generators",
