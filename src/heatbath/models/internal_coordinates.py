@@ -9,7 +9,7 @@ the centre instead of the root change no volume.
 """
 
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -209,10 +209,6 @@ class MolecularDistribution(Distribution):
     def log_prob(self, x: Float[Array, "atoms 3"]) -> Scalar:
         internal, log_det = self.coordinates.from_cartesian(x)
         return self.internal.log_prob(internal) + log_det + self._log_pose(jnp.mean(x, axis=0))
-
-    def log_probs(self, xs: Float[Array, "batch atoms 3"]) -> Float[Array, " batch"]:
-        internal, log_dets = jax.vmap(self.coordinates.from_cartesian)(xs)
-        return self.internal.log_probs(internal) + log_dets + jax.vmap(self._log_pose)(jnp.mean(xs, axis=1))
 
     def sample_and_log_prob(self, key: Key[Array, ""]) -> tuple[Float[Array, "atoms 3"], Scalar]:
         key_internal, key_rotation, key_centre = jax.random.split(key, 3)
