@@ -48,6 +48,11 @@ EXPERIMENTS = {
             "heatbath.experiments.flow_perturbation",
             "a continuous flow weighted without its Jacobian: every log Jacobian beside exact values, then annealed",
         ),
+        ExperimentEntry(
+            "temperature-steerable-flow",
+            "heatbath.experiments.temperature_steerable_flow",
+            "a flow trained at one temperature, weighted at others, and carrying swaps between them",
+        ),
     )
 }
 

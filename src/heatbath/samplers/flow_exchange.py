@@ -18,7 +18,7 @@ from heatbath.errors import InvalidArgumentError
 from heatbath.kernels.base import Kernel
 from heatbath.kernels.combinators import Compose
 from heatbath.kernels.flow_proposal import FlowProposal
-from heatbath.models.steerable_flow import SteerableFlow, normal_log_prob
+from heatbath.models.steerable_flow import Steerable, normal_log_prob
 from heatbath.samplers.exchange import Exchange, Offer, PlainExchange, partners
 from heatbath.samplers.replica_exchange import ReplicaExchangeSampler
 from heatbath.state import ThermoState
@@ -37,7 +37,7 @@ class FlowSwap(Exchange):
     for flows whose ``exact`` is True: the Jacobians of others do not cancel.
     """
 
-    flow: SteerableFlow
+    flow: Steerable
 
     @property
     def evaluations(self) -> int:
@@ -81,7 +81,7 @@ class FlowSwap(Exchange):
 def flow_exchange(
     target: Target,
     state: ThermoState,
-    flow: SteerableFlow,
+    flow: Steerable,
     kernel: Kernel,
     betas: Any,
     *,

@@ -1,0 +1,233 @@
+"""What does a steerable flow add to replica exchange? Round trips and independent basins per energy evaluation, against plain.
+
+For each system a flow is trained at the hottest temperature only, on exact draws there (of a molecule: ``--model``, a trained
+one). Then ladders of four kinds run from equal starts, each with the same HMC moves: plain swaps; jumps of the flow at every
+rung; swaps carried by the flow; both. "Own ladder" methods use as many rungs as they need: plain the usual number for its heat
+capacity, the flow's two or three. Every energy evaluation counts, those of HMC trajectories and of carried swaps included.
+
+    round trips       cold -> hot -> cold, per million energy evaluations of all rungs
+    basin changes     independent basins at the cold rung per million evaluations: p (1 - p) / variance of the means of ladders
+
+Factors are ratios to plain exchange with its own ladder; errors are those of the mean over seeds.
+
+    python benchmarks/steerable_exchange.py                 # double well and many wells: about ten minutes
+    python benchmarks/steerable_exchange.py --quick
+    python benchmarks/steerable_exchange.py --model DIR     # alanine dipeptide as well
+"""
+
+import argparse
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import jax.numpy as jnp
+import numpy as np
+from record import record
+
+from heatbath.kernels import HMC, Kernel
+from heatbath.models.volume_preserving import steerable_flow
+from heatbath.samplers import geometric_ladder
+from heatbath.samplers.flow_exchange import flow_exchange
+from heatbath.samplers.plan import rung_count
+from heatbath.state import ThermoState
+from heatbath.targets.toy import DoubleWell, ManyWell
+from heatbath.training.fit import fit
+from heatbath.training.objectives import MaximumLikelihood
+from heatbath.training.optimiser import AdamW
+from heatbath.training.schedules import Cosine
+
+METHODS = {
+    "plain": {"jumps": False, "swaps": False},
+    "jumps": {"jumps": True, "swaps": False},
+    "carried swaps": {"jumps": False, "swaps": True},
+    "both": {"jumps": True, "swaps": True},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """A target between two temperatures; ``basin(x)`` is the indicator whose changes are counted."""
+
+    name: str
+    target: Any
+    state: ThermoState
+    cold: float
+    hot: float
+    rungs: int
+    kernel: Kernel
+    basin: Callable
+    rounds: int
+    dtype: str = "float64"
+
+
+def toys(quick: bool) -> list[System]:
+    rounds = 1000 if quick else 6000
+    double = DoubleWell(barrier=10.0, tilt=0.5, dimension=4)
+    many = ManyWell(wells=4, gaussians=4, barrier=8.0)
+    hmc = HMC(jnp.asarray(0.1), num_steps=8)
+    return [
+        System(
+            "double well, 4-D, barrier 10 kT",
+            double,
+            ThermoState(1.0),
+            1.0,
+            0.2,
+            rung_count(double, 5.0),
+            hmc,
+            _first,
+            rounds,
+        ),
+        System(
+            "4 wells and 4 harmonic, 8 kT each",
+            many,
+            ThermoState(1.0),
+            1.0,
+            0.2,
+            rung_count(many, 5.0),
+            hmc,
+            _first,
+            rounds,
+        ),
+    ]
+
+
+def _first(x):
+    return x[..., 0] > 0
+
+
+def trained(system: System, quick: bool):
+    """A flow for the hottest temperature, and the seconds its training took."""
+    started = time.monotonic()
+    draw = jax.jit(jax.vmap(lambda key: system.target.sample(key, system.hot)))
+    data = draw(jax.random.split(jax.random.key(0), 50_000))
+    model = steerable_flow(
+        jax.random.key(1), data.shape[1], data=data, reference_beta=system.hot, layers=8, width=64, depth=1
+    )
+    steps = 1000 if quick else 5000
+    fitted = fit(
+        jax.random.key(2), model, MaximumLikelihood(), data, steps=steps, batch_size=512,
+        optimiser=AdamW(Cosine(3e-3, steps)), ema=0.995, augment=model.augment, steps_per_chunk=500,
+    )  # fmt: skip
+    return fitted.model, time.monotonic() - started
+
+
+def run(system: System, flow, method: str, rungs: int, seed: int, ladders: int) -> dict[str, float]:
+    """One run: evaluations, round trips and the basin's statistics after warm-up."""
+    betas = geometric_ladder(system.cold, system.hot, rungs)
+    sampler = flow_exchange(
+        system.target, system.state, flow, system.kernel, betas, **METHODS[method],
+        ladders=ladders, draws=system.rounds, warmup_rounds=400, draws_per_chunk=system.rounds // 4, dtype=system.dtype,
+    )  # fmt: skip
+    carry, basins, before, started = sampler.begin(jax.random.key(seed)), [], None, time.monotonic()
+    while not sampler.finished(carry):
+        previous = carry
+        carry, chunk = sampler.advance(carry)
+        if chunk.phase == "production":
+            before = previous if before is None else before
+            basins.append(np.asarray(system.basin(chunk.arrays["samples"][:, :, 0])))
+    millions = (int(carry.ladders.evaluations.sum()) - int(before.ladders.evaluations.sum())) / 1e6
+    basin = np.concatenate(basins).astype(float)
+    share, variance = basin.mean(), basin.mean(axis=0).var(ddof=1)
+    return {
+        "round trips": float(carry.ladders.trips.completed.sum()) / millions,
+        "basin changes": ladders * share * (1 - share) / variance / millions,
+        "share": share,
+        "share error": float(np.sqrt(variance / ladders)),
+        "swap acceptance": float(carry.ladders.swap_acceptance.mean()),
+        "seconds per million": (time.monotonic() - started) / millions,
+    }
+
+
+def compare(system: System, flow, options) -> tuple[list[list], dict]:
+    """Rows of the table and the numbers behind them."""
+    few = 3 if system.rungs > 3 else 2
+    arrangements = [("plain", system.rungs), *((name, few) for name in METHODS), ("both", system.rungs)]
+    rows, data, baseline = [], {}, None
+    for method, rungs in arrangements:
+        found = [run(system, flow, method, rungs, seed, options.ladders) for seed in range(options.seeds)]
+        values = {name: np.array([row[name] for row in found]) for name in found[0]}
+        baseline = values if baseline is None else baseline
+        cells = [system.name, method, rungs]
+        for name in ("round trips", "basin changes"):
+            cells += [mean_and_error(values[name]), factor(values[name], baseline[name])]
+        rows.append([*cells, f"{values['swap acceptance'].mean():.2f}", mean_and_error(values["share"], 4)])
+        data[f"{method}, {rungs} rungs"] = {name: array.tolist() for name, array in values.items()}
+        print(*rows[-1], sep=" | ", flush=True)
+    return rows, data
+
+
+def mean_and_error(values: np.ndarray, digits: int = 1) -> str:
+    return f"{values.mean():.{digits}f} ± {values.std(ddof=1) / np.sqrt(len(values)):.{digits}f}"
+
+
+def factor(values: np.ndarray, baseline: np.ndarray) -> str:
+    """Ratio of the means with its error over seeds; a rate of zero in the baseline has no ratio."""
+    if baseline.mean() == 0:
+        return "plain: none"
+    ratio = values.mean() / baseline.mean()
+    relative = [array.std(ddof=1) / np.sqrt(len(array)) / max(array.mean(), 1e-30) for array in (values, baseline)]
+    return f"{ratio:.2f} ± {ratio * np.hypot(*relative):.2f}"
+
+
+def molecule(options) -> tuple[System, Any]:
+    """Alanine dipeptide between 300 K and 600 K, with the trained model in ``--model``."""
+    import heatbath
+    from heatbath.experiments.generators import load_generator
+    from heatbath.samplers.centre import held_at_centre
+    from heatbath.samplers.masses import sampling_masses
+    from heatbath.units import beta_from_temperature
+
+    target = heatbath.molecule("alanine-dipeptide")
+    model, _ = load_generator(options.model, target)
+    cold, hot = (beta_from_temperature(temperature, "kJ/mol") for temperature in ("300 K", "600 K"))
+    state = held_at_centre(ThermoState(cold), model.centre_scale)
+    kernel = HMC(jnp.asarray(0.002), num_steps=24, masses=sampling_masses(target))
+    phi = target.basins()["phi > 0"]
+    basin = jax.jit(lambda x: jax.lax.map(phi, x.reshape((-1, *x.shape[-2:])), batch_size=4096).reshape(x.shape[:-2]))
+    rounds = 200 if options.quick else 1000
+    name = "alanine dipeptide, 300 K to 600 K"
+    system = System(name, target, state, cold, hot, rung_count(target, 2.0), kernel, basin, rounds, "float32")
+    return system, model
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smaller everything; nothing is recorded")
+    parser.add_argument("--model", type=Path, help="directory of a steerable model of alanine dipeptide")
+    parser.add_argument("--seeds", type=int, default=None)
+    parser.add_argument("--ladders", type=int, default=32)
+    options = parser.parse_args()
+    options.seeds = options.seeds or (2 if options.quick else 5)
+    rows, data, notes = [], {}, []
+    for system in toys(options.quick):
+        flow, seconds = trained(system, options.quick)
+        notes.append(f"{system.name}: trained at T = {1 / system.hot:g} for {seconds:.0f} s on 50 000 exact draws.")
+        more, data[system.name] = compare(system, flow, options)
+        rows += more
+    if options.model:
+        system, flow = molecule(options)
+        more, data[system.name] = compare(system, flow, options)
+        rows += more
+    if options.quick:
+        return
+    record(
+        "steerable_exchange",
+        title="Replica exchange with moves of a temperature-steerable flow",
+        columns=["system", "exchange", "rungs", "round trips", "factor", "basin changes", "factor", "swaps", "share of the basin"],
+        rows=rows,
+        notes=["Rates are per million energy evaluations of all rungs; factors are relative to the first line of the system.",
+               "Evaluations of training data are not in the rates.", *notes],
+        data=data,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
