@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, Key, Scalar
 from heatbath.errors import InvalidArgumentError
 from heatbath.models.base import Distribution
 from heatbath.models.cartesian import CartesianGenerator, cartesian_generator
+from heatbath.models.molecular_frame import FramedGenerator, framed_generator
 from heatbath.models.nets.transformer import CausalTransformer
 
 #: Decay length of the density beyond the bins, in units of the scale of the coordinates.
@@ -131,7 +132,11 @@ class BinnedAutoregressive(Distribution):
 
 @dataclasses.dataclass(frozen=True)
 class BinnedSize:
-    """What sets the size of a binned autoregressive model; ``reach`` in units of the coordinates' standard deviation."""
+    """What sets the form and size of a binned autoregressive model.
+
+    reach: of the bins, in units of the coordinates' standard deviation
+    frame: coordinates in the molecule's own frame (``molecular_frame``) instead of in space
+    """
 
     channels: int = 128
     layers: int = 4
@@ -139,6 +144,7 @@ class BinnedSize:
     bins: int = 512
     reach: float = 4.0
     waves: int = 7
+    frame: bool = False
 
 
 #: ``two-cores`` has about a million parameters; the others follow arXiv 2606.27361.
@@ -157,13 +163,15 @@ def binned_autoregressive(
     size: BinnedSize = SIZES["two-cores"],
     order: Sequence[int] | None = None,
     dtype=jnp.float32,
-) -> CartesianGenerator:
-    """An untrained model of ``n_atoms`` atoms, coordinate by coordinate; it starts as N(0, scale^2 I), rounded to bins.
+) -> CartesianGenerator | FramedGenerator:
+    """An untrained model of ``n_atoms`` atoms, coordinate by coordinate; it starts as a normal, rounded to bins.
 
-    ``data`` and ``order``: see ``cartesian_generator``. Raises ``InvalidArgumentError`` when sizes, order or data do not fit.
+    ``data`` and ``order``: see ``cartesian_generator`` and ``framed_generator``. Raises ``InvalidArgumentError`` when sizes,
+    order or data do not fit.
     """
-    vector = binned_vector(key, 3 * n_atoms, size=size, dtype=dtype)
-    return cartesian_generator(vector, n_atoms=n_atoms, data=data, order=order)
+    make, numbers = (framed_generator, 3 * n_atoms - 6) if size.frame else (cartesian_generator, 3 * n_atoms)
+    vector = binned_vector(key, numbers, size=size, dtype=dtype)
+    return make(vector, n_atoms=n_atoms, data=data, order=order)
 
 
 def binned_vector(key: Key[Array, ""], dimension: int, *, size: BinnedSize, dtype=jnp.float32) -> BinnedAutoregressive:

@@ -74,24 +74,30 @@ def cartesian_generator(vector: Distribution, *, n_atoms: int, data=None, order=
     Raises ``InvalidArgumentError`` when order or data do not fit.
     """
     scale = jnp.asarray(coordinate_scale(data, n_atoms), dtype=float)
-    place = jnp.argsort(_checked_order(n_atoms, order)).astype(jnp.int32)
-    return CartesianGenerator(vector, Permutation(place), Affine(jnp.zeros_like(scale), scale))
+    return CartesianGenerator(vector, placing(n_atoms, order), Affine(jnp.zeros_like(scale), scale))
 
 
 def coordinate_scale(data, n_atoms: int) -> float:
     """Standard deviation of all centred coordinates of ``data`` (*draw, atom, 3); 1 without data."""
     if data is None:
         return 1.0
+    data = checked_configurations(data, n_atoms)
+    return float(np.std(data - data.mean(axis=-2, keepdims=True)))
+
+
+def checked_configurations(data, n_atoms: int) -> Float[np.ndarray, "*draw atom 3"]:
+    """``data`` in float64. Raises ``InvalidArgumentError`` when it is not finite or has another number of atoms."""
     data = np.asarray(data, np.float64)
     if data.shape[-2:] != (n_atoms, 3) or not np.isfinite(data).all():
         raise InvalidArgumentError(
             f"data must be finite with shape (draw, {n_atoms}, 3) or ({n_atoms}, 3); found {data.shape}"
         )
-    return float(np.std(data - data.mean(axis=-2, keepdims=True)))
+    return data
 
 
-def _checked_order(n_atoms: int, order: Sequence[int] | Int[Array, " atom"] | None) -> np.ndarray:
+def placing(n_atoms: int, order: Sequence[int] | Int[Array, " atom"] | None) -> Permutation:
+    """What puts atoms in the model's order into their places. Raises ``InvalidArgumentError`` for what is no permutation."""
     chosen = np.arange(n_atoms) if order is None else np.asarray(order)
     if n_atoms < 1 or sorted(chosen.tolist()) != list(range(n_atoms)):
         raise InvalidArgumentError(f"order must name each atom 0..{n_atoms - 1} once; found {chosen.tolist()}")
-    return chosen
+    return Permutation(jnp.argsort(jnp.asarray(chosen)).astype(jnp.int32))

@@ -19,21 +19,24 @@ from heatbath.errors import InvalidArgumentError
 from heatbath.models.base import Distribution
 from heatbath.models.bijections import Bijection, Stacked
 from heatbath.models.cartesian import CartesianGenerator, cartesian_generator
+from heatbath.models.molecular_frame import FramedGenerator, framed_generator
 from heatbath.models.nets.transformer import CausalTransformer
 
 
 class TransformerBlock(Bijection):
-    """z_i = (x_i - mu_i(x_<i)) exp(-alpha_i(x_<i)) over the tokens i of x (token, channel); log|det dz/dx| = -sum alpha.
+    """x_i = mu_i(x_<i) + M_i(x_<i) z_i over the tokens i of x (token, channel), M_i with diagonal exp(alpha_i).
 
-    ``inverse`` (x to z) is one pass; ``forward`` (z to x) goes token by token with remembered keys and values. The first token is
-    left as it is. ``reverse`` (an array, so that blocks can be stacked) takes the tokens last to first.
-    ``alpha_limit`` bounds |alpha| by alpha_limit tanh(alpha / alpha_limit); the map stays exactly invertible.
+    M_i is diagonal, as in the paper, or lower ``triangular``: then the channels of a token are correlated too, within one block.
+    log|det dz/dx| = -sum alpha. ``inverse`` (x to z) is one pass; ``forward`` (z to x) goes token by token with remembered keys
+    and values. The first token is left as it is. ``reverse`` (an array, so that blocks can be stacked) takes the tokens last to
+    first. ``alpha_limit`` bounds |alpha| by alpha_limit tanh(alpha / alpha_limit); the map stays exactly invertible.
     x and z may have another type than the network (its parameters' type).
     """
 
     network: CausalTransformer
     reverse: Bool[Array, "..."]
     alpha_limit: float | None = eqx.field(static=True, default=None)
+    triangular: bool = eqx.field(static=True, default=False)
 
     def inverse(self, x: Float[Array, "token channel"]) -> tuple[Float[Array, "token channel"], Scalar]:
         z, log_det = self.inverses(x[None])
@@ -44,8 +47,8 @@ class TransformerBlock(Bijection):
     ) -> tuple[Float[Array, "batch token channel"], Float[Array, " batch"]]:
         """``inverse`` of a batch: the same numbers, with gradients of the network that are cheaper than under ``jax.vmap``."""
         xs = self._ordered(xs)
-        alpha, mu = self._split(self.network(xs[:, :-1]), xs.dtype)
-        zs = jnp.concatenate([xs[:, :1], (xs[:, 1:] - mu) * jnp.exp(-alpha)], axis=1)
+        alpha, mu, lower = self._parts(self.network(xs[:, :-1]), xs.dtype)
+        zs = jnp.concatenate([xs[:, :1], _solved(xs[:, 1:] - mu, jnp.exp(-alpha), lower)], axis=1)
         return self._ordered(zs), -jnp.sum(alpha, axis=(1, 2), dtype=jnp.result_type(float))
 
     def forward(self, z: Float[Array, "token channel"]) -> tuple[Float[Array, "token channel"], Scalar]:
@@ -55,8 +58,8 @@ class TransformerBlock(Bijection):
             memory, x, total = carry
             z, place = inputs
             memory, output = self.network.step(memory, x, place)
-            alpha, mu = self._split(output, z.dtype)
-            x = z * jnp.exp(alpha) + mu
+            alpha, mu, lower = self._parts(output, z.dtype)
+            x = z * jnp.exp(alpha) + mu + _multiplied(lower, z)
             return (memory, x, total + jnp.sum(alpha, dtype=total.dtype)), x
 
         begin = (self.network.begin(), z[0], jnp.zeros((), jnp.result_type(float)))
@@ -66,11 +69,44 @@ class TransformerBlock(Bijection):
     def _ordered(self, value):
         return jnp.where(self.reverse, jnp.flip(value, -2), value)
 
-    def _split(self, output, dtype):
-        alpha, mu = jnp.split(output.astype(dtype), 2, axis=-1)
+    def _parts(self, output, dtype):
+        """alpha, mu and the rows of M below the diagonal, one after another, from the outputs of the network."""
+        channels = self.network.embedding.shape[0]
+        output = output.astype(dtype)
+        alpha, mu = output[..., :channels], output[..., channels : 2 * channels]
         if self.alpha_limit is not None:
             alpha = self.alpha_limit * jnp.tanh(alpha / self.alpha_limit)
-        return alpha, mu
+        return alpha, mu, output[..., 2 * channels :]
+
+
+def outputs_of(channels: int, *, triangular: bool) -> int:
+    """How many numbers a block needs per token."""
+    return 2 * channels + (channels * (channels - 1) // 2 if triangular else 0)
+
+
+def _row(channel: int) -> slice:
+    """Where row ``channel`` of a strictly lower triangle lies when its rows follow each other."""
+    return slice(channel * (channel - 1) // 2, channel * (channel + 1) // 2)
+
+
+def _multiplied(lower, z):
+    """L z for the strictly lower triangle L."""
+    if lower.shape[-1] == 0:
+        return jnp.zeros_like(z)
+    rows = [jnp.sum(lower[..., _row(k)] * z[..., :k], axis=-1) for k in range(z.shape[-1])]
+    return jnp.stack(rows, axis=-1)
+
+
+def _solved(right, inverse_diagonal, lower):
+    """z with (L + diag) z = right, channel by channel."""
+    if lower.shape[-1] == 0:
+        return right * inverse_diagonal
+    found = []
+    for k in range(right.shape[-1]):
+        row = lower[..., _row(k)]
+        known = sum((row[..., j] * found[j] for j in range(k)), jnp.zeros((), right.dtype))
+        found.append((right[..., k] - known) * inverse_diagonal[..., k])
+    return jnp.stack(found, axis=-1)
 
 
 class TransformerFlow(Distribution):
@@ -107,7 +143,13 @@ class TransformerFlow(Distribution):
 
 @dataclasses.dataclass(frozen=True)
 class TransformerFlowSize:
-    """What sets the size of a transformer flow; ``alpha_limit``: see ``TransformerBlock``."""
+    """What sets the form and size of a transformer flow.
+
+    tokens: "atoms" (three channels) or single "coordinates"
+    frame:  coordinates in the molecule's own frame (``molecular_frame``), spanned by the first three atoms in order; otherwise
+            in space, where orientation is learned from rotated data
+    ``alpha_limit`` and ``triangular``: see ``TransformerBlock``
+    """
 
     tokens: Literal["atoms", "coordinates"] = "atoms"
     channels: int = 128
@@ -115,6 +157,8 @@ class TransformerFlowSize:
     layers: int = 2
     head_dim: int = 64
     alpha_limit: float | None = None
+    triangular: bool = False
+    frame: bool = False
 
 
 #: Sizes of arXiv 2502.18462 by molecule, and ``two-cores``, below 2 million parameters.
@@ -136,17 +180,18 @@ def transformer_flow(
     size: TransformerFlowSize = SIZES["two-cores"],
     order: Sequence[int] | None = None,
     dtype=jnp.float32,
-) -> CartesianGenerator:
-    """An untrained transformer flow for ``n_atoms`` atoms; it starts as N(0, scale^2 I).
+) -> CartesianGenerator | FramedGenerator:
+    """An untrained transformer flow for ``n_atoms`` atoms; it starts as a normal with the scale of the data.
 
-    ``data`` and ``order``: see ``cartesian_generator``; ``dtype``: of the network and of draws. Raises
+    ``data`` and ``order``: see ``cartesian_generator`` and ``framed_generator``; ``dtype``: of the network and of draws. Raises
     ``InvalidArgumentError`` when sizes, order or data do not fit.
     """
     channels = {"atoms": 3, "coordinates": 1}.get(size.tokens)
     if channels is None:
         raise InvalidArgumentError(f"tokens must be 'atoms' or 'coordinates'; found {size.tokens!r}")
-    vector = vector_flow(key, tokens=3 * n_atoms // channels, channels=channels, size=size, dtype=dtype)
-    return cartesian_generator(vector, n_atoms=n_atoms, data=data, order=order)
+    make, numbers = (framed_generator, 3 * n_atoms - 6) if size.frame else (cartesian_generator, 3 * n_atoms)
+    vector = vector_flow(key, tokens=numbers // channels, channels=channels, size=size, dtype=dtype)
+    return make(vector, n_atoms=n_atoms, data=data, order=order)
 
 
 def vector_flow(
@@ -163,13 +208,13 @@ def vector_flow(
             key,
             tokens=tokens - 1,
             inputs=channels,
-            outputs=2 * channels,
+            outputs=outputs_of(channels, triangular=size.triangular),
             channels=size.channels,
             layers=size.layers,
             head_dim=size.head_dim,
             dtype=dtype,
         )
-        return TransformerBlock(network, reverse, size.alpha_limit)
+        return TransformerBlock(network, reverse, size.alpha_limit, size.triangular)
 
     # The stack maps z to x: the block that acts on x first is its last.
     reverse = jnp.arange(size.blocks)[::-1] % 2 == 1
