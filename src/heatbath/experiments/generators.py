@@ -112,14 +112,14 @@ _KINDS = (
     ModelKind(
         "steerable-flow",
         "steerable_flow",
-        "volume-preserving couplings with momenta: trained at one temperature, draws at others (arXiv 2108.01590)",
+        "volume-preserving couplings: trained at one temperature, draws at every other (arXiv 2108.01590)",
         molecules=None,
         sizes={
-            "small": {"layers": 8, "width": 128, "depth": 2},
+            "small": {"layers": 6, "width": 128, "depth": 1},
             "toy": {"layers": 2, "width": 8, "depth": 1},
         },
         steerable=True,
-        training={"rate": 1e-3},
+        training={"rate": 2e-3, "steps": 6000},
     ),
     ModelKind(
         "continuous-flow",

@@ -180,10 +180,10 @@ def steerable_molecule(
     reference: Float[Array | np.ndarray, "atoms 3"],
     reference_beta: float,
     data: Float[Array | np.ndarray, "draws atoms 3"] | None = None,
-    auxiliaries: int | None = None,
-    layers: int = 8,
+    auxiliaries: int = 0,
+    layers: int = 6,
     width: int = 128,
-    depth: int = 2,
+    depth: int = 1,
     orders: int = 6,
     pair_orders: int = 8,
     centre_scale: float = 0.1,
@@ -192,15 +192,14 @@ def steerable_molecule(
 
     reference_beta:       inverse temperature of ``data`` and of the training (mol/kJ for force fields).
     data:                 configurations for spreads and torsions to start from; without them usual spreads, flat torsions.
-    auxiliaries:          momenta; None for as many as there are reals among the coordinates, 0 for a density of x alone.
+    auxiliaries:          number of momenta. None are needed where torsions carry the modes; then the density of x is known.
     layers, width, depth: couplings and their networks.
     orders, pair_orders:  of the trigonometric polynomials of torsion energies.
     """
     coordinates = InternalCoordinates.create(bonds, masses, reference)
     singles, pairs = torsion_groups(coordinates.z_matrix, bonds)
     volume = VolumeCoordinates(coordinates.z_matrix, (*singles, *(place for pair in pairs for place in pair)))
-    momenta = volume.reals if auxiliaries is None else auxiliaries
-    linear, circular = volume.reals + momenta, len(volume.order)
+    linear, circular = volume.reals + auxiliaries, len(volume.order)
     base = TorsionBase.create(
         Thermostat(reference_beta),
         linear,
@@ -216,7 +215,7 @@ def steerable_molecule(
         reals, angles = _flattened(coordinates, volume, data)
         base, whitening = base.fitted(angles), Whitening.of(reals, volume.reals)
     coupled = volume_preserving_layers(key, linear, circular, layers=layers, width=width, depth=depth)
-    flow = SteerableFlow(base=base, bijection=Chain((coupled, whitening)), momenta_count=momenta)  # pyright: ignore
+    flow = SteerableFlow(base=base, bijection=Chain((coupled, whitening)), momenta_count=auxiliaries)  # pyright: ignore
     return SteerableMolecule(coordinates, volume, flow, centre_scale)  # pyright: ignore
 
 
