@@ -10,6 +10,7 @@ import pytest
 
 from heatbath.cli import main
 from heatbath.ensemble import Ensemble
+from heatbath.errors import ConvergenceError
 from heatbath.experiments import generators
 from heatbath.experiments.config import build
 from heatbath.experiments.generator_sampling import generator_sampler, within_support
@@ -139,6 +140,16 @@ def test_mirror_images_and_infinities_have_no_weight():
     assert kept.state.bias is None
     assert np.isfinite(np.asarray(kept.samples)).all()
     assert np.isfinite(kept.expect(np.asarray(kept.energies)).value)
+
+
+def test_no_weight_at_all_is_an_error_with_a_sentence():
+    """Every draw a clash or a mirror image: exit code 4 and what to do, never a division by zero."""
+    target = make("double-well", dimension=2)
+    sampler = generator_sampler(target, ThermoState(1.0), Normal(jnp.zeros(2)), centre_scale=None, samples=10)
+    arrays = {"samples": np.zeros((10, 2)), "energies": np.full(10, np.inf), "log_weights": np.full(10, -np.inf)}
+    with pytest.raises(ConvergenceError, match="none of the 10 draws") as caught:
+        sampler.collect(arrays, sampler.begin(jax.random.key(0)))
+    assert caught.value.exit_code == 4
 
 
 # Refusals -------------------------------------------------------------------------------------------------------------

@@ -133,7 +133,8 @@ def test_presets_run_from_end_to_end(preset, tmp_path):
     assert run(preset, tmp_path / "run", "--set", f"inference.method={method}") == 4
     assert (tmp_path / "run" / "report" / "index.html").is_file()
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert all(row["smc"] is not None for row in results["generator"]["metrics"])
+    # eight particles of an untrained net may all end in clashes: then the draws are those of importance sampling
+    lost = any(reason.startswith("Annealing") for reason in results["verdict"]["reasons"])
+    assert all((row["smc"] is None) == lost for row in results["generator"]["metrics"])
     _, ensemble = draws(RunDirectory.open(tmp_path / "run"))
-    assert ensemble.size == 8
-    assert ensemble.ancestors is not None
+    assert ensemble.size == (64 if lost else 8)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from heatbath.ensemble import Ensemble
-from heatbath.errors import UsageError
+from heatbath.errors import ConvergenceError, UsageError
 from heatbath.experiments.generator_results import generator_section
 from heatbath.experiments.references import matching
 from heatbath.io.models import ModelCard
@@ -43,9 +43,10 @@ TRANSPORT, REPLICATES = 1000, 10
 class GeneratorSampler(Sampler):
     """``inner`` (importance sampling or SMC from a model), whose ensemble is put back into the target's own terms.
 
-    ``method`` is the word for reports. ``collect`` forgets the centre that the model placed, and gives weight zero to draws whose
-    coordinates are not finite or whose stereocentres are not those of the target's reference structure; diagnostics count
+    ``method`` is the word for reports. ``collect`` forgets the centre that the model placed, and gives weight zero to draws
+    whose coordinates are not finite or whose stereocentres are not those of the target's reference structure; diagnostics count
     them as ``not_finite_positions`` and ``inverted``, and ``inverted_share`` is the share of the weight that the latter had.
+    It raises ``ConvergenceError`` when no draw has any weight.
     """
 
     target: Target
@@ -79,6 +80,11 @@ class GeneratorSampler(Sampler):
     def collect(self, arrays: Mapping[str, np.ndarray], carry: Any) -> Sampled:
         sampled = self.inner.collect(arrays, carry)
         ensemble, found = within_support(self.target, sampled.ensemble)
+        if not np.isfinite(np.asarray(ensemble.log_weights)).any():
+            raise ConvergenceError(
+                f"none of the {ensemble.size} draws of the model has any weight: their energies are not finite or they are "
+                "mirror images, so there is no answer. Train the model longer, or sample by replica exchange."
+            )
         return Sampled(ensemble, {**sampled.diagnostics, **found, "method": self.method})
 
 

@@ -212,11 +212,8 @@ def _model(done: Mapping[str, Any]) -> Any:
 
 def drawn(prepared: Prepared, done: Mapping[str, Any]) -> Any:
     """The ensemble of the last stage that has draws; None before the first."""
-    for name in ("annealing", "importance"):
-        sampled = done[name].sampled() if name in done else None
-        if sampled is not None:
-            return sampled.ensemble
-    return None
+    sampled = _annealed(done)[0] or (done["importance"].sampled() if "importance" in done else None)
+    return None if sampled is None else sampled.ensemble
 
 
 def results(prepared: Prepared, done: Mapping[str, Any], run: Any) -> dict[str, Any] | None:
@@ -229,7 +226,7 @@ def results(prepared: Prepared, done: Mapping[str, Any], run: Any) -> dict[str, 
     from heatbath.experiments.generator_builders import centre_scale
     from heatbath.experiments.generator_results import generator_section
 
-    annealed = done["annealing"].sampled() if "annealing" in done else None
+    annealed, failure = _annealed(done)
     config, model = prepared.config, _model(done)
     section = generator_section(
         prepared.target,
@@ -252,7 +249,19 @@ def results(prepared: Prepared, done: Mapping[str, Any], run: Any) -> dict[str, 
         structures_dir=run.structures,
         generator=section,
     )
+    if failure:
+        found["verdict"] |= {"converged": False, "reasons": [failure]}
     return {**found, "method": config.inference.method, "training": trained["training"]}
+
+
+def _annealed(done: Mapping[str, Any]) -> tuple[Any, str]:
+    """What the annealing has drawn, or why nothing of it has any weight; the importance-sampled draws are an answer still."""
+    from heatbath.errors import ConvergenceError
+
+    try:
+        return (done["annealing"].sampled() if "annealing" in done else None), ""
+    except ConvergenceError as error:
+        return None, f"Annealing: {error}"
 
 
 def _reference(prepared: Prepared, done: Mapping[str, Any]) -> Any:
