@@ -11,7 +11,12 @@ import heatbath
 from heatbath.errors import InvalidArgumentError, StructureError
 from heatbath.models.base import Distribution
 from heatbath.models.gaussian import Normal
-from heatbath.models.internal_coordinates import Internal, InternalCoordinates, MolecularDistribution
+from heatbath.models.internal_coordinates import (
+    EqualHydrogens,
+    Internal,
+    InternalCoordinates,
+    MolecularDistribution,
+)
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +185,24 @@ def test_unfit_molecules_are_refused(molecule):
     shape = Shape(Normal(jnp.full(2, 0.1)), Normal(jnp.full(1, 1.6)))
     with pytest.raises(InvalidArgumentError, match="centre_scale"):
         MolecularDistribution(bent, shape, 0.0)
+
+
+def test_exchanged_hydrogens_are_the_same_molecule(molecule, coordinates):
+    """Augmentation by equal hydrogens must not change the energy, and must turn rotors by 120 degrees without mirroring them."""
+    tree = coordinates.z_matrix
+    x = molecule.positions + 0.01 * jax.random.normal(jax.random.key(1), (22, 3))
+    members = jnp.asarray([[tree.order[slot] for slot in rotor] for rotor in tree.rotors])
+    keys = jax.random.split(jax.random.key(3), 40)
+    exchanged = jax.vmap(EqualHydrogens(members), in_axes=(0, None))(keys, x)
+    energies = jax.vmap(molecule.energy)(exchanged)
+    np.testing.assert_allclose(energies, molecule.energy(x), rtol=1e-9)
+    assert (
+        len(np.unique(np.asarray(exchanged).round(9), axis=0)) > 15
+    )  # of 27; 40 draws give 21 on average, 13 or fewer never
+    before = coordinates.from_cartesian(x)[0].torsions
+    after = jax.vmap(lambda y: coordinates.from_cartesian(y)[0].torsions)(exchanged)
+    rotors = np.array([rotor[0] - 3 for rotor in tree.rotors])
+    turns = np.asarray(after - before)[:, rotors] * 3 / (2 * math.pi)
+    np.testing.assert_allclose(turns, turns.round(), atol=1e-9)
+    phases = np.array([slot - 3 for rotor in tree.rotors for slot in rotor[1:]])
+    assert (np.abs(np.asarray(after)[:, phases]) < 1.5).all()  # a mirrored group would have 120 degrees more

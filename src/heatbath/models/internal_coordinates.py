@@ -15,7 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, Scalar
+from jaxtyping import Array, Float, Int, Key, Scalar
 
 from heatbath.errors import InvalidArgumentError, StructureError
 from heatbath.models.base import Distribution
@@ -186,6 +186,23 @@ def _dihedral(back, to_grandparent, to_plane):
     return jnp.arctan2(length * jnp.sum(back * n, axis=-1), jnp.sum(m * n, axis=-1))
 
 
+class EqualHydrogens(eqx.Module):
+    """x -> x with the hydrogens of every methyl (and ammonium) group exchanged in a circle by a random number of places.
+
+    These exchanges are proper rotations of the group by 120 degrees up to names: the energy does not see them, so data may be
+    exchanged at random, which multiplies them by three per group. ``members`` (groups, 3) are atoms. A constant.
+    """
+
+    frozen: ClassVar[bool] = True
+
+    members: Int[Array, "groups 3"]
+
+    def __call__(self, key: Key[Array, ""], x: Float[Array, "atoms 3"]) -> Float[Array, "atoms 3"]:
+        places = jax.random.randint(key, (self.members.shape[0], 1), 0, 3)
+        exchanged = jnp.take_along_axis(self.members, (jnp.arange(3) + places) % 3, axis=1)
+        return x[jnp.arange(x.shape[0]).at[self.members].set(exchanged)]
+
+
 class MolecularDistribution(Distribution):
     """A distribution of internal coordinates as one of positions (atoms, 3) in nm, normalised on all of R^(3n).
 
@@ -198,6 +215,14 @@ class MolecularDistribution(Distribution):
     coordinates: InternalCoordinates
     internal: Distribution
     centre_scale: float = eqx.field(static=True)
+
+    @property
+    def augmentation(self) -> EqualHydrogens | None:
+        """What training may do to every configuration, ``augmentation(key, x)``; None for molecules without equal hydrogens."""
+        z_matrix = self.coordinates.z_matrix
+        if not z_matrix.rotors:
+            return None
+        return EqualHydrogens(jnp.asarray([[z_matrix.order[slot] for slot in rotor] for rotor in z_matrix.rotors]))
 
     def __check_init__(self):
         if not self.centre_scale > 0:
