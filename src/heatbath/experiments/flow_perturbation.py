@@ -63,7 +63,8 @@ class WeightsConfig:
     compare:   log Jacobians whose importance weights are compared, ``draws`` of each (``exact_draws`` of "exact")
     probes:    directions per step of multi-step flow perturbation
     annealed:  particles of SMC, all populations together; ``particles`` in one; ``moves`` per particle and level
-    step_size: sine of the angle by which a move turns the noise, at the start; ``refresh``: share of directions it draws afresh
+    step_size: sine of the largest angle by which a move turns the noise, at the start; ``refresh``: largest share of directions
+               that it draws afresh
     at_once:   draws in memory at once
     """
 
@@ -74,8 +75,8 @@ class WeightsConfig:
     annealed: int = 8000
     particles: int = 2000
     moves: int = 2
-    step_size: float = 0.5
-    refresh: float = 0.5
+    step_size: float = 0.7
+    refresh: float = 0.7
     at_once: int = 1000
 
 
@@ -105,10 +106,10 @@ _THOUSAND = {
     "weights": {
         "compare": ("multi-step", "hutchinson-1"),
         "draws": 2000,
-        "probes": 6,
+        "probes": 4,
         "annealed": 4000,
-        "particles": 2000,
-        "moves": 1,
+        "particles": 4000,
+        "moves": 2,
         "at_once": 250,
     },
 }

@@ -35,7 +35,7 @@ from heatbath.models.log_jacobian import LogJacobian, Seeds, seeds_where
 from heatbath.random import named_key
 from heatbath.samplers.base import Sampled
 from heatbath.samplers.proposals import Proposal
-from heatbath.samplers.smc import SMCSampler, smc
+from heatbath.samplers.smc import SMCCarry, SMCSampler, smc
 from heatbath.samplers.starts import energies_of
 from heatbath.state import LogDensity, ReducedEnergy, ThermoState
 from heatbath.targets.base import Target
@@ -114,11 +114,12 @@ class PathEnergy(LogDensity):
 
 
 class PathMove(Kernel):
-    """z' = sqrt(1 - s^2) z + s xi with xi ~ q0 and s = ``step_size`` (at most 1), and fresh directions for some of the blocks.
+    """z' = sqrt(1 - s^2) z + s xi with xi ~ q0, and fresh directions for some of the blocks; s = r ``step_size`` (at most 1).
 
-    Each block gets fresh directions with probability ``refresh``. The proposal is reversible with respect to q0(z) p(n), so
-    that the ratio of the annealed density to that prior decides alone: accept with min(1, w'^b / w^b). A step runs the flow
-    once, which is counted as one evaluation.
+    r is uniform in [0, 1] and new for every move, and each block gets fresh directions with probability r ``refresh``: points of
+    unusually large weight, which large moves would never leave, leave by small ones. The proposal is reversible with respect
+    to q0(z) p(n), so that the ratio of the annealed density to that prior decides alone: accept with min(1, w'^b / w^b). A step
+    runs the flow once, which is counted as one evaluation.
     """
 
     step_size: Float[Array, ""] | float = eqx.field()
@@ -146,13 +147,14 @@ class PathMove(Kernel):
 
     def proposed(self, key: Key[Array, ""], old: WeightedPath) -> WeightedPath:
         """A move that leaves q0(z) p(n) invariant, with its weight."""
-        key_noise, key_seeds, key_choice = jax.random.split(key, 3)
+        key_noise, key_seeds, key_choice, key_reach = jax.random.split(key, 4)
         proposal = self.prior.proposal
         base = proposal.flow.base
-        size = jnp.clip(jnp.asarray(self.step_size, old.noise.dtype), 0.0, 1.0)
+        reach = jax.random.uniform(key_reach, (), old.noise.dtype)
+        size = reach * jnp.clip(jnp.asarray(self.step_size, old.noise.dtype), 0.0, 1.0)
         noise = base.rotated(old.noise, base.sample(key_noise), jnp.arcsin(size))
         fresh = proposal.log_jacobian.seeds(key_seeds, proposal.flow)
-        blocks = jax.random.uniform(key_choice, fresh.shape[:1]) < self.refresh
+        blocks = jax.random.uniform(key_choice, fresh.shape[:1]) < reach * self.refresh
         return proposal.path(noise, seeds_where(blocks, fresh, old.seeds), self.prior.u)
 
     def log_relative_density(self, state: PointState) -> Scalar:
@@ -166,8 +168,8 @@ def flow_smc(
     u: LogDensity,
     particles: int,
     *,
-    step_size: float = 0.3,
-    refresh: float = 0.3,
+    step_size: float = 0.7,
+    refresh: float = 0.7,
     schedule: Any = None,
     steps: int = 1,
     resample_below: float = 0.5,
@@ -177,8 +179,8 @@ def flow_smc(
 ) -> Ensemble:
     """Sequential Monte Carlo over noise and directions: an ensemble of x with absolute weights, families and log Z.
 
-    step_size:  sin of the angle by which z turns, in (0, 1]; adapted on the way when ``schedule`` is None
-    refresh:    expected share of the steps whose directions are drawn afresh in a move
+    step_size:  sine of the largest angle by which z turns, in (0, 1]; adapted on the way when ``schedule`` is None
+    refresh:    largest share of the steps whose directions are drawn afresh in a move
     The other arguments are those of ``samplers.smc``; ``chunk`` particles at once bound the memory. A biased log-Jacobian
     gives a biased ensemble, which says so.
     Raises ``InvalidArgumentError`` for a step size or share outside (0, 1], and ``ConvergenceError`` when the flow cannot be
@@ -205,8 +207,14 @@ class PathSampler(SMCSampler):
     """Independent populations over noise and directions along the schedule of a pilot run, one population per chunk.
 
     As ``SMCSampler``, with ``start`` a ``PathPrior`` of u = beta U + bias and ``kernel`` a ``PathMove`` (see ``path_sampler``);
-    production arrays hold x alone.
+    production arrays hold x alone. The pilot run has ``pilot`` particles at most.
     """
+
+    pilot: int = eqx.field(static=True, default=500)
+
+    def begin(self, key: Key[Array, ""]) -> SMCCarry:
+        smaller = dataclasses.replace(self, particles=min(self.pilot, self.particles))
+        return SMCSampler.begin(smaller, key)
 
     def density(self) -> LogDensity:
         assert isinstance(self.start, PathPrior)
@@ -230,8 +238,8 @@ def path_sampler(
     draws: int,
     particles: int = 1000,
     steps: int = 1,
-    step_size: float = 0.3,
-    refresh: float = 0.3,
+    step_size: float = 0.7,
+    refresh: float = 0.7,
     resample_below: float = 0.5,
     at_once: int | None = None,
 ) -> PathSampler:
