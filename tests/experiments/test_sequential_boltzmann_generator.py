@@ -133,8 +133,11 @@ def test_presets_run_from_end_to_end(preset, tmp_path):
     assert run(preset, tmp_path / "run", "--set", f"inference.method={method}") == 4
     assert (tmp_path / "run" / "report" / "index.html").is_file()
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    # eight particles of an untrained net may all end in clashes: then the draws are those of importance sampling
-    lost = any(reason.startswith("Annealing") for reason in results["verdict"]["reasons"])
-    assert all((row["smc"] is None) == lost for row in results["generator"]["metrics"])
+    # draws of an untrained net may all be clashes or mirror images; then the earlier stages are what there is
+    lost = " ".join(results["verdict"]["reasons"])
+    if "Stage importance" in lost:
+        assert "metrics" not in results["generator"]
+        return
+    assert all((row["smc"] is None) == ("Stage annealing" in lost) for row in results["generator"]["metrics"])
     _, ensemble = draws(RunDirectory.open(tmp_path / "run"))
-    assert ensemble.size == (64 if lost else 8)
+    assert ensemble.size == (64 if "Stage annealing" in lost else 8)

@@ -212,21 +212,21 @@ def _model(done: Mapping[str, Any]) -> Any:
 
 def drawn(prepared: Prepared, done: Mapping[str, Any]) -> Any:
     """The ensemble of the last stage that has draws; None before the first."""
-    sampled = _annealed(done)[0] or (done["importance"].sampled() if "importance" in done else None)
+    sampled = _sampled(done, "annealing")[0] or _sampled(done, "importance")[0]
     return None if sampled is None else sampled.ensemble
 
 
 def results(prepared: Prepared, done: Mapping[str, Any], run: Any) -> dict[str, Any] | None:
     """Every number of results.json: those of the training until there are draws, then those of the draws beside a reference."""
     trained = train.results(prepared, done, run)
-    weighted = done["importance"].sampled() if "importance" in done else None
+    weighted, failure = _sampled(done, "importance")
     if trained is None or weighted is None:
-        return trained
+        return _with_failure(trained, failure)
     from heatbath.experiments.analysis import analyse
     from heatbath.experiments.generator_builders import centre_scale
     from heatbath.experiments.generator_results import generator_section
 
-    annealed, failure = _annealed(done)
+    annealed, failure = _sampled(done, "annealing")
     config, model = prepared.config, _model(done)
     section = generator_section(
         prepared.target,
@@ -249,19 +249,23 @@ def results(prepared: Prepared, done: Mapping[str, Any], run: Any) -> dict[str, 
         structures_dir=run.structures,
         generator=section,
     )
-    if failure:
-        found["verdict"] |= {"converged": False, "reasons": [failure]}
-    return {**found, "method": config.inference.method, "training": trained["training"]}
+    return _with_failure({**found, "method": config.inference.method, "training": trained["training"]}, failure)
 
 
-def _annealed(done: Mapping[str, Any]) -> tuple[Any, str]:
-    """What the annealing has drawn, or why nothing of it has any weight; the importance-sampled draws are an answer still."""
+def _sampled(done: Mapping[str, Any], stage: str) -> tuple[Any, str]:
+    """What a stage has drawn, or why nothing of it has any weight: earlier stages are an answer still."""
     from heatbath.errors import ConvergenceError
 
     try:
-        return (done["annealing"].sampled() if "annealing" in done else None), ""
+        return (done[stage].sampled() if stage in done else None), ""
     except ConvergenceError as error:
-        return None, f"Annealing: {error}"
+        return None, f"Stage {stage}: {error}"
+
+
+def _with_failure(found: dict[str, Any] | None, failure: str) -> dict[str, Any] | None:
+    if found is not None and failure:
+        found["verdict"] |= {"converged": False, "reasons": [failure]}
+    return found
 
 
 def _reference(prepared: Prepared, done: Mapping[str, Any]) -> Any:
