@@ -31,14 +31,17 @@ def transformer_flow(key: Any, target: Any, data: Any = None, **sizes: Any) -> A
     from heatbath.models.transformer_flow import TransformerFlowSize, transformer_flow
 
     size = TransformerFlowSize(**sizes)
-    return transformer_flow(key, n_atoms=target.n_atoms, data=_data(data, target), size=size)
+    order = _order(target) if size.frame else None
+    return transformer_flow(key, n_atoms=target.n_atoms, data=_data(data, target), size=size, order=order)
 
 
 def binned_autoregressive(key: Any, target: Any, data: Any = None, **sizes: Any) -> Any:
     """``models.binned_autoregressive`` for a molecule; without data its scale is that of the reference structure."""
     from heatbath.models.binned_autoregressive import BinnedSize, binned_autoregressive
 
-    return binned_autoregressive(key, n_atoms=target.n_atoms, data=_data(data, target), size=BinnedSize(**sizes))
+    size = BinnedSize(**sizes)
+    order = _order(target) if size.frame else None
+    return binned_autoregressive(key, n_atoms=target.n_atoms, data=_data(data, target), size=size, order=order)
 
 
 def coupling_flow(key: Any, target: Any, data: Any = None, **sizes: Any) -> Any:
@@ -106,6 +109,13 @@ def _structure(target: Any) -> np.ndarray:
 def _data(data: Any, target: Any) -> Any:
     """Positions that standardise a model: the data, else the reference structure where there is one."""
     return data if data is not None else target.positions
+
+
+def _order(target: Any) -> tuple[int, ...]:
+    """Atoms along the bonds from the middle of the molecule, hydrogens last; the first three span a frame."""
+    from heatbath.models.z_matrix import ZMatrix
+
+    return ZMatrix.from_bonds(np.array(target.topology.bonds), np.asarray(target.terms.masses)).order
 
 
 # What a model needs of a target ---------------------------------------------------------------------------------------

@@ -43,13 +43,15 @@ class ModelKind:
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+_IN_SPACE = {"head_dim": 64, "triangular": False, "frame": False}
 _PAPER_TRANSFORMER = {
-    "alanine-dipeptide": {"tokens": "coordinates", "channels": 256, "blocks": 4, "layers": 4, "head_dim": 64},
-    "tripeptide": {"tokens": "atoms", "channels": 256, "blocks": 6, "layers": 6, "head_dim": 64},
-    "tetrapeptide": {"tokens": "atoms", "channels": 256, "blocks": 6, "layers": 6, "head_dim": 64},
-    "hexapeptide": {"tokens": "atoms", "channels": 384, "blocks": 6, "layers": 6, "head_dim": 64},
-    "chignolin": {"tokens": "atoms", "channels": 384, "blocks": 8, "layers": 8, "head_dim": 64},
+    "alanine-dipeptide": {"tokens": "coordinates", "channels": 256, "blocks": 4, "layers": 4, **_IN_SPACE},
+    "tripeptide": {"tokens": "atoms", "channels": 256, "blocks": 6, "layers": 6, **_IN_SPACE},
+    "tetrapeptide": {"tokens": "atoms", "channels": 256, "blocks": 6, "layers": 6, **_IN_SPACE},
+    "hexapeptide": {"tokens": "atoms", "channels": 384, "blocks": 6, "layers": 6, **_IN_SPACE},
+    "chignolin": {"tokens": "atoms", "channels": 384, "blocks": 8, "layers": 8, **_IN_SPACE},
 }
+_IN_FRAME = {"triangular": True, "frame": True}
 _TOY = {"layers": 2, "width": 8, "depth": 1, "bins": 4}
 
 _INTERNAL = {"layers": 6, "width": 128, "depth": 1, "bins": 8, "context": 64, "centre_scale": 0.1}
@@ -79,11 +81,11 @@ _KINDS = (
     ModelKind(
         "transformer-flow",
         "transformer_flow",
-        "causal transformer blocks over Cartesian coordinates; any molecule, orientation learned (arXiv 2502.18462)",
+        "causal transformer blocks over Cartesian coordinates in the molecule's frame or in space; any molecule (arXiv 2502.18462)",
         molecules=True,
         sizes={
-            "small": {"tokens": "atoms", "channels": 128, "blocks": 4, "layers": 2, "head_dim": 64},
-            "toy": {"tokens": "atoms", "channels": 16, "blocks": 2, "layers": 1, "head_dim": 8},
+            "small": {"tokens": "atoms", "channels": 96, "blocks": 6, "layers": 2, "head_dim": 32, **_IN_FRAME},
+            "toy": {"tokens": "atoms", "channels": 16, "blocks": 2, "layers": 1, "head_dim": 8, **_IN_FRAME},
             **_PAPER_TRANSFORMER,
         },
         training={"rate": 1e-3, "decay": 4e-4},
@@ -94,10 +96,34 @@ _KINDS = (
         "causal transformer over coordinates cut into bins; any molecule, cheap to train (arXiv 2606.27361)",
         molecules=True,
         sizes={
-            "small": {"channels": 128, "layers": 4, "head_dim": 64, "bins": 512, "reach": 4.0, "waves": 7},
-            "toy": {"channels": 16, "layers": 1, "head_dim": 8, "bins": 16, "reach": 4.0, "waves": 2},
-            "paper": {"channels": 256, "layers": 8, "head_dim": 64, "bins": 4096, "reach": 4.0, "waves": 7},
-            "chignolin": {"channels": 256, "layers": 8, "head_dim": 64, "bins": 8192, "reach": 4.0, "waves": 7},
+            "small": {
+                "channels": 128,
+                "layers": 4,
+                "head_dim": 64,
+                "bins": 512,
+                "reach": 4.0,
+                "waves": 7,
+                "frame": True,
+            },
+            "toy": {"channels": 16, "layers": 1, "head_dim": 8, "bins": 16, "reach": 4.0, "waves": 2, "frame": True},
+            "paper": {
+                "channels": 256,
+                "layers": 8,
+                "head_dim": 64,
+                "bins": 4096,
+                "reach": 4.0,
+                "waves": 7,
+                "frame": False,
+            },
+            "chignolin": {
+                "channels": 256,
+                "layers": 8,
+                "head_dim": 64,
+                "bins": 8192,
+                "reach": 4.0,
+                "waves": 7,
+                "frame": False,
+            },
         },
         training={"rate": 1e-3, "decay": 4e-4},
     ),

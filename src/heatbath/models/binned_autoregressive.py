@@ -147,9 +147,9 @@ class BinnedSize:
     frame: bool = False
 
 
-#: ``two-cores`` has about a million parameters; the others follow arXiv 2606.27361.
+#: ``two-cores`` has about a million parameters, in the molecule's own frame; the others follow arXiv 2606.27361.
 SIZES = {
-    "two-cores": BinnedSize(),
+    "two-cores": BinnedSize(frame=True),
     "paper": BinnedSize(channels=256, layers=8, bins=4096),
     "chignolin": BinnedSize(channels=256, layers=8, bins=8192),
 }

@@ -161,9 +161,9 @@ class TransformerFlowSize:
     frame: bool = False
 
 
-#: Sizes of arXiv 2502.18462 by molecule, and ``two-cores``, below 2 million parameters.
+#: Sizes of arXiv 2502.18462 by molecule, in space; and ``two-cores``, below 2 million parameters, in the molecule's own frame.
 SIZES = {
-    "two-cores": TransformerFlowSize(channels=128, blocks=4, layers=2),
+    "two-cores": TransformerFlowSize(channels=96, blocks=6, layers=2, head_dim=32, triangular=True, frame=True),
     "alanine-dipeptide": TransformerFlowSize("coordinates", channels=256, blocks=4, layers=4),
     "tripeptide": TransformerFlowSize(channels=256, blocks=6, layers=6),
     "tetrapeptide": TransformerFlowSize(channels=256, blocks=6, layers=6),
