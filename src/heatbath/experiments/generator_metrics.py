@@ -130,7 +130,11 @@ def _plain(estimate: Estimate | None) -> dict[str, float] | None:
 
 
 def metric_kinds(truth: Features, transport: int = 2000) -> list[MetricKind]:
-    """The metrics that the reference's features allow. TICA is fitted to its ladders in time order."""
+    """The metrics that the reference's features allow. TICA is fitted to its ladders in time order.
+
+    Replica exchange has hardly any memory from frame to frame, so the components are those of rare events, such as a cis
+    peptide bond: TICA W2 tells first of all whether these have the same share on both sides.
+    """
     kinds = [MetricKind("energy W2", "kT", "energies", energy_wasserstein, MOST_DRAWS)]
     if truth.torsions.shape[1]:
         kinds += [
@@ -158,7 +162,6 @@ def _projection(truth: Features) -> Tica | None:
         truth.descriptors.reshape(max(truth.chains, 1), -1, truth.descriptors.shape[1]),
         TICA_LAG,
         dimensions=TICA_DIMENSIONS,
-        scaling="unit",
     )
 
 
