@@ -81,7 +81,7 @@ _KINDS = (
     ModelKind(
         "transformer-flow",
         "transformer_flow",
-        "causal transformer blocks over Cartesian coordinates in the molecule's frame or in space; any molecule (arXiv 2502.18462)",
+        "causal transformer blocks over Cartesian coordinates in the molecule's frame or in space (arXiv 2502.18462)",
         molecules=True,
         sizes={
             "small": {"tokens": "atoms", "channels": 96, "blocks": 6, "layers": 2, "head_dim": 32, **_IN_FRAME},
