@@ -1,5 +1,6 @@
 """Settings of every test: 64-bit arithmetic, annotations executed, one shared compilation cache."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,6 +18,22 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+#: A worker that holds more than this after a file forgets its compiled programs; the cache on disk has them.
+MEMORY_LIMIT = 2.5e9
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Compiled programs are kept for good, and those of the whole suite would not fit into memory."""
+    yield
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    resident = sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+    if resident > MEMORY_LIMIT:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
