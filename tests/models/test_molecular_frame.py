@@ -9,7 +9,12 @@ import pytest
 from heatbath.errors import InvalidArgumentError
 from heatbath.models.binned_autoregressive import BinnedSize, binned_autoregressive
 from heatbath.models.gaussian import Normal
-from heatbath.models.molecular_frame import LOG_ORIENTATIONS, FrameCoordinates, framed_generator
+from heatbath.models.molecular_frame import (
+    LOG_ORIENTATIONS,
+    FrameCoordinates,
+    depth_first_order,
+    framed_generator,
+)
 from heatbath.models.rigid import RigidAugmentation, random_rotation
 from heatbath.models.transformer_flow import TransformerFlowSize, transformer_flow
 
@@ -121,6 +126,25 @@ def test_models_in_the_frame(kind, key):
     np.testing.assert_allclose(
         model.log_prob(placed) - log_prob, 0.5 * shift / float(model.centre_scale) ** 2, atol=1e-7
     )
+
+
+def test_order_keeps_bonded_atoms_together():
+    """Every atom after the frame must follow one that it is bonded to, the hydrogens of an atom at once after it; rings and
+    branches must not lose or repeat atoms."""
+    # capped alanine: ACE (0-5), ALA (6-15), NME (16-21), as in PDB files
+    bonds = [(4, 0), (0, 1), (0, 2), (0, 3), (4, 5), (4, 6), (6, 7), (6, 8), (8, 9), (8, 10), (8, 12), (10, 11)]
+    bonds += [(10, 16), (12, 13), (12, 14), (12, 15), (16, 17), (16, 18), (18, 19), (18, 20), (18, 21)]
+    heavy = {0: 12, 4: 12, 5: 16, 6: 14, 8: 12, 10: 12, 11: 16, 12: 12, 16: 14, 18: 12}
+    order = depth_first_order(bonds, [heavy.get(atom, 1) for atom in range(22)])
+    assert order[:3] == (8, 6, 10)
+    assert sorted(order) == list(range(22))
+    place = {atom: index for index, atom in enumerate(order)}
+    for atom in order[3:]:
+        assert any(place[a + b - atom] < place[atom] for a, b in bonds if atom in (a, b))
+    for carbon, hydrogens in {12: (13, 14, 15), 18: (19, 20, 21), 0: (1, 2, 3)}.items():
+        assert [place[h] - place[carbon] for h in hydrogens] == [1, 2, 3]
+    ring = [(k, (k + 1) % 6) for k in range(6)] + [(0, 6)]
+    assert sorted(depth_first_order(ring, [12] * 7)) == list(range(7))
 
 
 def test_impossible_frames_are_refused():

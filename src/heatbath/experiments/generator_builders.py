@@ -112,10 +112,10 @@ def _data(data: Any, target: Any) -> Any:
 
 
 def _order(target: Any) -> tuple[int, ...]:
-    """Atoms along the bonds from the middle of the molecule, hydrogens last; the first three span a frame."""
-    from heatbath.models.z_matrix import ZMatrix
+    """Atoms branch by branch from the middle of the molecule; the first three span a frame."""
+    from heatbath.models.molecular_frame import depth_first_order
 
-    return ZMatrix.from_bonds(np.array(target.topology.bonds), np.asarray(target.terms.masses)).order
+    return depth_first_order(np.array(target.topology.bonds), np.asarray(target.terms.masses))
 
 
 # What a model needs of a target ---------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from heatbath.models.base import Distribution
 from heatbath.models.bijections import Affine, Bijection, Permutation
 from heatbath.models.cartesian import checked_configurations, placing
 from heatbath.models.rigid import RigidAugmentation, random_rotation
+from heatbath.models.z_matrix import ZMatrix
 
 LOG_ORIENTATIONS = math.log(8 * math.pi**2)
 
@@ -143,3 +144,40 @@ def framed_generator(
         )
     standard = Affine(jnp.asarray(shift, dtype=float), jnp.asarray(scale, dtype=float))
     return FramedGenerator(vector, standard, atom_order, RigidAugmentation(jnp.asarray(centre_scale, dtype=float)))
+
+
+def depth_first_order(bonds, masses) -> tuple[int, ...]:
+    """All atoms, each near those it is bonded to: a frame from the middle of the molecule, then branch after branch.
+
+    The frame is that of ``ZMatrix`` (for a peptide an alpha carbon, its nitrogen and its carbonyl carbon). Small branches come
+    before large ones, so that the hydrogens of an atom follow it at once. For autoregressive models this order is easier than
+    one with all hydrogens last. ``bonds``: pairs of atoms of a connected molecule; raises ``StructureError`` when it is not.
+    """
+    masses = np.asarray(masses, dtype=np.float64)
+    frame = ZMatrix.from_bonds(bonds, masses).order[:3]
+    neighbours: dict[int, list[int]] = {atom: [] for atom in range(len(masses))}
+    for one, other in np.asarray(bonds).tolist():
+        neighbours[one].append(other)
+        neighbours[other].append(one)
+    order = list(frame)
+
+    def branch(atom: int, seen: set[int]) -> set[int]:
+        """Atoms that are reached from ``atom`` without passing ``seen``."""
+        found, waiting = {atom}, [atom]
+        while waiting:
+            new = [n for n in neighbours[waiting.pop()] if n not in seen and n not in found]
+            found.update(new)
+            waiting += new
+        return found
+
+    # A stack instead of recursion: proteins are longer than Python's stack is deep.
+    waiting = [frame[1], frame[2], frame[0]]
+    while waiting:
+        atom = waiting.pop()
+        if atom not in order:
+            order.append(atom)
+        placed = set(order)
+        branches = [n for n in neighbours[atom] if n not in placed]
+        branches.sort(key=lambda n: (len(branch(n, placed)), n), reverse=True)
+        waiting += [n for n in branches if n not in waiting]
+    return tuple(order)
