@@ -18,6 +18,7 @@ Factors are ratios to plain exchange with its own ladder; errors are those of th
 
 import argparse
 import dataclasses
+import json
 import os
 import time
 from collections.abc import Callable
@@ -72,31 +73,17 @@ class System:
 def toys(quick: bool) -> list[System]:
     rounds = 500 if quick else 4000
     double = DoubleWell(barrier=10.0, tilt=0.5, dimension=4)
-    many = ManyWell(wells=8, gaussians=24, barrier=8.0)
+    few, many = ManyWell(wells=4, gaussians=4, barrier=8.0), ManyWell(wells=8, gaussians=24, barrier=8.0)
     hmc = HMC(jnp.asarray(0.1), num_steps=8)
+    names = {
+        "double well, 4-D, barrier 10 kT": double,
+        "4 wells of 8 kT and 4 harmonic, 8-D": few,
+        "8 wells of 8 kT and 24 harmonic, 32-D": many,
+    }
+    state = ThermoState(1.0)
     return [
-        System(
-            "double well, 4-D, barrier 10 kT",
-            double,
-            ThermoState(1.0),
-            1.0,
-            0.2,
-            rung_count(double, 5.0),
-            hmc,
-            _first,
-            rounds,
-        ),
-        System(
-            "8 wells of 8 kT and 24 harmonic, 32-D",
-            many,
-            ThermoState(1.0),
-            1.0,
-            0.2,
-            rung_count(many, 5.0),
-            hmc,
-            _first,
-            rounds,
-        ),
+        System(name, target, state, 1.0, 0.2, rung_count(target, 5.0), hmc, _first, rounds)
+        for name, target in names.items()
     ]
 
 
@@ -198,24 +185,44 @@ def molecule(options) -> tuple[System, Any]:
     return system, model
 
 
+def kept(options, number: int) -> dict | None:
+    """A system that an interrupted call has finished."""
+    place = None if options.work is None else options.work / f"steerable-exchange-{number}.json"
+    return json.loads(place.read_text()) if place is not None and place.exists() else None
+
+
+def finished(options, number: int, system: System | None) -> dict:
+    """One system from training to its rows; None is the molecule."""
+    if system is None:
+        system, flow = molecule(options)
+        note = f"{system.name}: the model in --model, trained at 600 K."
+    else:
+        flow, seconds = trained(system, options.quick)
+        note = f"{system.name}: trained at T = {1 / system.hot:g} for {seconds:.0f} s on 50 000 exact draws."
+    rows, data = compare(system, flow, options)
+    found = {"name": system.name, "rows": rows, "data": data, "note": note}
+    if options.work is not None:
+        options.work.mkdir(parents=True, exist_ok=True)
+        (options.work / f"steerable-exchange-{number}.json").write_text(json.dumps(found))
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller everything; nothing is recorded")
     parser.add_argument("--model", type=Path, help="directory of a steerable model of alanine dipeptide")
+    parser.add_argument("--work", type=Path, help="keep finished systems here, so that an interrupted call goes on")
     parser.add_argument("--seeds", type=int, default=None)
     parser.add_argument("--ladders", type=int, default=32)
     options = parser.parse_args()
     options.seeds = options.seeds or (2 if options.quick else 5)
     rows, data, notes = [], {}, []
-    for system in toys(options.quick):
-        flow, seconds = trained(system, options.quick)
-        notes.append(f"{system.name}: trained at T = {1 / system.hot:g} for {seconds:.0f} s on 50 000 exact draws.")
-        more, data[system.name] = compare(system, flow, options)
-        rows += more
-    if options.model:
-        system, flow = molecule(options)
-        more, data[system.name] = compare(system, flow, options)
-        rows += more
+    systems = toys(options.quick) + ([None] if options.model else [])
+    for number, system in enumerate(systems):
+        found = kept(options, number) or finished(options, number, system)
+        rows += found["rows"]
+        data[found["name"]] = found["data"]
+        notes.append(found["note"])
     if options.quick:
         return
     record(
