@@ -1,0 +1,1 @@
+"""How distributions over phase space evolve, and how they are observed: transport, collisions, streams of velocities."""
