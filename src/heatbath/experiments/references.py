@@ -15,6 +15,7 @@ import numpy as np
 
 from heatbath.errors import InvalidArgumentError, UsageError, nearest
 from heatbath.experiments.config import build, merge
+from heatbath.experiments.training_data import in_proportion
 from heatbath.io.datasets import Reference, data_folder, load_reference, records, write_reference
 from heatbath.io.run_directory import RunDirectory
 
@@ -177,19 +178,12 @@ def of_ensemble(ensemble: Any, frames: int, *, seed: int, name: str = "") -> Ref
     if each < 1:
         raise InvalidArgumentError(f"expected at least {ladders} frames, one per ladder; found {frames}")
     rng = np.random.default_rng(seed)
-    picked = np.stack([_systematic(row, each, rng) for row in weights])
+    picked = np.stack([in_proportion(row, each, rng) for row in weights])
     rows = np.arange(ladders)[:, None]
     positions = np.asarray(ensemble.samples[rows, picked], dtype=np.float32)
     energies = np.asarray(ensemble.energies)[rows, picked]
     record = {"name": name, "beta": float(ensemble.state.beta)}
     return Reference(positions - positions.mean(axis=2, keepdims=True), energies, record)
-
-
-def _systematic(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Indices in order, in proportion to ``weights``."""
-    cumulative = np.cumsum(weights)
-    points = (np.arange(count) + rng.random()) / count * cumulative[-1]
-    return np.clip(np.searchsorted(cumulative, points, side="right"), 0, len(weights) - 1)
 
 
 def _provenance(run: RunDirectory, target: Any, ensemble: Any) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def from_ensemble(
     if each < 2:
         raise InvalidArgumentError(f"expected at least {2 * len(weights)} frames, two per chain; found {frames}")
     rng = np.random.default_rng(seed)
-    rows = np.stack([chain[_systematic(weight, each, rng)] for chain, weight in zip(samples, weights, strict=True)])
+    rows = np.stack([chain[in_proportion(weight, each, rng)] for chain, weight in zip(samples, weights, strict=True)])
     if molecule:
         rows = (rows - rows.mean(axis=-2, keepdims=True)).astype(np.float32)
     train, kept = _split(rows, held_out)
@@ -106,7 +106,8 @@ def facts(data: TrainingData) -> Mapping[str, Any]:
     }
 
 
-def _systematic(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def in_proportion(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """``count`` indices in order, in proportion to ``weights`` (systematic resampling from one uniform number)."""
     cumulative = np.cumsum(weights)
     points = (np.arange(count) + rng.random()) / count * cumulative[-1]
     return np.clip(np.searchsorted(cumulative, points, side="right"), 0, len(weights) - 1)
