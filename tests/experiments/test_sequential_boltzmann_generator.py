@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from heatbath.cli import main
-from heatbath.errors import InvalidArgumentError
+from heatbath.errors import InvalidArgumentError, UsageError
 from heatbath.experiments import sequential_boltzmann_generator as experiment
 from heatbath.experiments.config import build, merge
 from heatbath.experiments.launch import draws
@@ -68,6 +68,12 @@ def test_impossible_numbers_are_refused():
     """One particle is no population."""
     with pytest.raises(InvalidArgumentError, match="annealed"):
         checked("default", inference={"annealed": 1})
+
+
+def test_systems_that_are_no_molecules_are_sent_elsewhere():
+    """Its report compares molecules; on a double well it would fail after the training."""
+    with pytest.raises(UsageError, match="heatbath train double-well"):
+        checked("default", target={"name": "double-well"})
 
 
 def run(preset, folder, *more):

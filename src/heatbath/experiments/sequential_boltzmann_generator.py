@@ -18,8 +18,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from heatbath.errors import InvalidArgumentError
-from heatbath.experiments import train
+from heatbath.errors import InvalidArgumentError, UsageError
+from heatbath.experiments import sample, train
 from heatbath.experiments.train import Prepared, TrainConfig, attached, attachments, extended
 
 __all__ = [
@@ -129,6 +129,12 @@ def check(config: SequentialConfig, base: Path | None = None) -> SequentialConfi
         if getattr(config.inference, field) < least:
             found = getattr(config.inference, field)
             raise InvalidArgumentError(f"inference.{field} must be at least {least}; found {found}")
+    if not sample.is_molecule(config.target):
+        name = config.target.name
+        raise UsageError(
+            f"{NAME} is about molecules, and '{name}' is none. Of other systems: heatbath train {name} --out MODEL, then "
+            f"heatbath sample {name} --method flow-smc --model MODEL."
+        )
     checked = train.check(config, base)
     assert isinstance(checked, SequentialConfig)
     return checked
