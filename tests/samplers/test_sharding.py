@@ -16,7 +16,7 @@ CACHE = Path(__file__).parents[2] / ".cache" / "jax"
 
 def start(name: str, out: Path, *arguments: int, devices: int = 1) -> subprocess.Popen:
     environment = dict(os.environ, HEATBATH_TEST_CACHE=str(CACHE), JAX_PLATFORMS="cpu", TF_CPP_MIN_LOG_LEVEL="3")
-    environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     command = [sys.executable, str(PROGRAM), name, str(out), *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
