@@ -89,7 +89,7 @@ def eigenmode(grid: PhaseGrid, gas: Maxwellian, amplitude: float, mode: int = 1)
     return base[None, :] + np.real(np.exp(1j * k * grid.x)[:, None] * response[None, :])
 
 
-def free_streaming(time: float | np.ndarray, k: float, sigma: float) -> np.ndarray:
+def free_streaming(time: float | np.ndarray, k: float, sigma: float) -> np.ndarray | np.floating:
     """Density wave without gravity, over its start: e^(-(k sigma t)^2 / 2). On a grid it recurs at 2 pi / (k dv)."""
     return np.exp(-0.5 * (k * sigma * np.asarray(time)) ** 2)
 

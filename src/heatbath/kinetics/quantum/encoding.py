@@ -7,6 +7,7 @@
 import dataclasses
 
 import numpy as np
+from jaxtyping import Array
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.kinetics.phase_grid import PhaseGrid
@@ -45,7 +46,7 @@ def encode(values: np.ndarray, grid: PhaseGrid, encoding: str = AMPLITUDE) -> En
     raise InvalidArgumentError(f"encoding must be {AMPLITUDE!r} or {PROBABILITY!r}; found {encoding!r}")
 
 
-def decode(psi: np.ndarray, encoded: Encoded) -> np.ndarray:
+def decode(psi: Array | np.ndarray, encoded: Encoded) -> np.ndarray:
     """f from a state vector: a look that no quantum computer grants, for comparisons and labelled reports."""
     psi = np.asarray(psi)
     return np.real(psi) * encoded.scale if encoded.encoding == AMPLITUDE else np.abs(psi) ** 2 * encoded.scale

@@ -58,4 +58,4 @@ def _gate(gate: Gate):
     if not gate.controls:
         return plain
     pattern = "".join(str(bit) for bit in reversed(gate.pattern))  # Qiskit writes the first control last
-    return plain.control(len(gate.controls), ctrl_state=pattern)
+    return plain.control(len(gate.controls), ctrl_state=pattern, annotated=False)

@@ -46,7 +46,7 @@ def increment(qubits: int, register: Sequence[int]) -> Circuit:
     )
 
 
-def shift(qubits: int, register: Sequence[int], cells: float) -> Circuit:
+def shift(qubits: int, register: Sequence[int], cells: float | int) -> Circuit:
     """|j> -> |j + cells mod N> by phases between two Fourier transforms; fractions of a cell shift the interpolating wave."""
     weights = signed_weights(len(register))
     turn = -2 * math.pi * cells / 2 ** len(register)
@@ -57,7 +57,7 @@ def shift(qubits: int, register: Sequence[int], cells: float) -> Circuit:
     return analyse(qubits, register) + Circuit.of(qubits, phases) + synthesise(qubits, register)
 
 
-def shift_when(qubits: int, register: Sequence[int], cells: float, control: int) -> Circuit:
+def shift_when(qubits: int, register: Sequence[int], cells: float | int, control: int) -> Circuit:
     """``shift`` where ``control`` is 1. Only the phases need the control: without them the transforms undo each other."""
     full = shift(qubits, register, cells)
     side = len(analyse(qubits, register))

@@ -7,6 +7,7 @@ import abc
 import dataclasses
 
 import numpy as np
+from jaxtyping import Array
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.kinetics.phase_grid import PhaseGrid
@@ -33,7 +34,7 @@ class Readout(abc.ABC):
 
     @abc.abstractmethod
     def read(
-        self, psi: np.ndarray, encoded: Encoded, grid: PhaseGrid, modes: int, random: np.random.Generator
+        self, psi: Array | np.ndarray, encoded: Encoded, grid: PhaseGrid, modes: int, random: np.random.Generator
     ) -> Reading:
         """Read the state ``psi`` (shape of the grid), whose encoding and conserved sums ``encoded`` tells."""
 
@@ -103,7 +104,7 @@ class AmplitudeEstimation(Readout):
 
 
 # Probabilities of outcomes -------------------------------------------------------------------------------------------
-def position_probabilities(psi: np.ndarray, grid: PhaseGrid) -> np.ndarray:
+def position_probabilities(psi: Array | np.ndarray, grid: PhaseGrid) -> np.ndarray:
     """|psi|^2 summed over velocities."""
     return np.sum(np.abs(np.asarray(psi)) ** 2, axis=grid.velocity_axes)
 
@@ -113,7 +114,7 @@ def mean_amplitude(encoded: Encoded, grid: PhaseGrid) -> float:
     return encoded.total / (encoded.scale * np.sqrt(float(np.prod(grid.shape))))
 
 
-def interference_probabilities(psi: np.ndarray, grid: PhaseGrid, mode: int, turn: complex) -> tuple[float, float]:
+def interference_probabilities(psi: Array | np.ndarray, grid: PhaseGrid, mode: int, turn: complex | float) -> tuple[float, float]:
     """|A_0 +- A_k / turn|^2 / 2: the two outcomes of ``readout_circuits.interference`` (turn 1: real part, i: imaginary)."""
     _one_dimension(grid)
     waves = np.fft.fft(np.asarray(psi).sum(axis=1)) / np.sqrt(float(np.prod(grid.shape)))
@@ -121,7 +122,7 @@ def interference_probabilities(psi: np.ndarray, grid: PhaseGrid, mode: int, turn
     return float(0.5 * abs(first + second) ** 2), float(0.5 * abs(first - second) ** 2)
 
 
-def hadamard_probability(psi: np.ndarray, grid: PhaseGrid, mode: int, turn: complex) -> float:
+def hadamard_probability(psi: Array | np.ndarray, grid: PhaseGrid, mode: int, turn: complex | float) -> float:
     """(1 + Re(<e^(-ikx)> / turn)) / 2: the outcome 0 of ``readout_circuits.hadamard_test``."""
     _one_dimension(grid)
     wave = np.fft.fft(position_probabilities(psi, grid))[mode]
@@ -135,7 +136,7 @@ def contrast_of(modes: np.ndarray, grid: PhaseGrid) -> np.ndarray:
     return 2.0 * np.real(waves @ np.asarray(modes))
 
 
-def _exact_density(psi: np.ndarray, encoded: Encoded, grid: PhaseGrid) -> np.ndarray:
+def _exact_density(psi: Array | np.ndarray, encoded: Encoded, grid: PhaseGrid) -> np.ndarray:
     """rho / mean rho from the state vector."""
     if encoded.encoding != AMPLITUDE:
         return position_probabilities(psi, grid) * grid.positions**grid.dimension

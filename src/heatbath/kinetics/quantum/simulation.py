@@ -33,7 +33,7 @@ class QuantumState:
 class QuantumVlasov:
     """The algorithm on one grid.
 
-    encoded:  start and encoding; ``gravity`` acts with ``gravity.modes`` modes (8 when it is None), mean density ``rho``
+    encoded:  start and encoding; ``gravity`` acts with ``gravity.modes`` modes (8 when it is None)
     drift, kick: "fractional" (Fourier phases) or "integer" (counters, one dimension)
     readout:  how the density is read before every kick
     """
@@ -42,7 +42,6 @@ class QuantumVlasov:
     encoded: Encoded
     gravity: Gravity
     time_step: float
-    rho: float = 1.0
     drift: Transport = "fractional"
     kick: Transport = "fractional"
     readout: Readout = dataclasses.field(default_factory=Peek)
@@ -62,6 +61,11 @@ class QuantumVlasov:
         """Fourier modes per axis that gravity keeps."""
         return min(8, self.grid.positions // 2 - 1) if self.gravity.modes is None else self.gravity.modes
 
+    @property
+    def mean_density(self) -> float:
+        """Mass over volume, from the conserved sum of f."""
+        return self.encoded.total * (self.grid.dv / self.grid.positions) ** self.grid.dimension
+
     def begin(self) -> QuantumState:
         """The prepared state with empty counters."""
         return QuantumState(self.encoded.psi, np.zeros(self.grid.velocities), np.zeros(self.grid.positions))
@@ -80,7 +84,7 @@ class QuantumVlasov:
 
     def force(self, contrast: np.ndarray) -> np.ndarray:
         """Acceleration (dimension, positions, ...) of a density contrast, from the kept modes."""
-        return acceleration(self.rho * contrast, self.grid, Gravity(self.gravity.strength, self.modes))
+        return acceleration(self.mean_density * contrast, self.grid, Gravity(self.gravity.strength, self.modes))
 
     def _drift(self, emulator, psi, counter, time):
         if self.drift == "fractional":
