@@ -6,10 +6,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import heatbath
-from heatbath.models.internal_coordinates import Internal
 from heatbath.models.steerable_molecule import SteerableMolecule, steerable_molecule, torsion_groups
 from heatbath.models.z_matrix import ZMatrix
 from heatbath.training.trainable import trainable
@@ -35,7 +33,7 @@ BETA = 0.2
 
 
 @functools.cache
-def model(auxiliaries: int = 3) -> SteerableMolecule:
+def model() -> SteerableMolecule:
     """An untrained generator with noise on everything that training may change."""
     made = steerable_molecule(
         jax.random.key(0),
@@ -43,104 +41,142 @@ def model(auxiliaries: int = 3) -> SteerableMolecule:
         masses=MASSES,
         reference=REFERENCE,
         reference_beta=BETA,
-        auxiliaries=auxiliaries,
+        auxiliaries=3,
         layers=2,
         width=16,
-        depth=1,
+        depth=0,
         orders=2,
         pair_orders=2,
     )
     moving, rest = eqx.partition(made, trainable(made))
     leaves, tree = jax.tree.flatten(moving)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noise = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-    return eqx.combine(jax.tree.unflatten(tree, noise), rest)
+    noise = np.random.default_rng(1)
+    shaken = [leaf + 0.1 * noise.normal(size=leaf.shape).astype(leaf.dtype) for leaf in leaves]
+    return eqx.combine(jax.tree.unflatten(tree, shaken), rest)
+
+
+@eqx.filter_jit
+def sampled(made, keys):
+    """Draws and their log densities."""
+    return jax.vmap(made.sample_and_log_prob)(keys)
+
+
+@eqx.filter_jit
+def log_probs(made, values, beta):
+    """log p at another temperature."""
+    return jax.vmap(made.at(beta).log_prob)(values)
+
+
+@eqx.filter_jit
+def moved(made, rows, beta):
+    """Flat (positions, momenta) carried to another temperature, and the Jacobian of that."""
+
+    def one(flat):
+        value = made.carried({"x": flat[:30].reshape(10, 3), "y": flat[30:]}, beta)
+        there = jnp.concatenate([value["x"].reshape(-1), value["y"]])
+        return there, there
+
+    jacobians, values = jax.lax.map(jax.jacfwd(one, has_aux=True), rows)
+    return values, jacobians
 
 
 @functools.cache
-def draws(auxiliaries: int = 3, count: int = 60):
-    x, log_prob = jax.jit(jax.vmap(model(auxiliaries).sample_and_log_prob))(jax.random.split(jax.random.key(2), count))
+def draws():
+    x, log_prob = sampled(model(), jax.random.split(jax.random.key(2), 100))
     possible = np.isfinite(np.asarray(log_prob))
-    assert possible.sum() > count / 2
-    return jax.tree.map(lambda leaf: leaf[possible], (x, log_prob))
+    assert possible.sum() > 60
+    return jax.tree.map(lambda leaf: leaf[possible][:60], (x, log_prob))
 
 
 def test_flat_coordinates_have_the_volume_of_space():
     """|d flat / d internal| must be r^2 sin(theta), or densities over x carry a Jacobian that temperature does not scale."""
     made = model()
     x = draws()[0]["x"][0]
-    internal, _ = made.coordinates.from_cartesian(x)
-    sizes = np.cumsum([len(internal.bonds), len(internal.angles)])
 
-    def flat(vector):
-        reals, angles, _ = made.volume.flat(Internal(*jnp.split(vector, sizes)))
-        return jnp.concatenate([reals, angles])
+    @jax.jit
+    def program(x):
+        internal, log_det = made.coordinates.from_cartesian(x)
+        flat, back = made.volume.flat, made.volume.internal(*made.volume.flat(internal))
+        return internal, -log_det, jax.jacfwd(lambda i: jnp.concatenate(flat(i)[:2]))(internal), back
 
-    log_det = np.linalg.slogdet(np.asarray(jax.jit(jax.jacfwd(flat))(jnp.concatenate(internal))))[1]
+    internal, log_volume, jacobian, (back, possible) = program(x)
+    log_det = np.linalg.slogdet(np.concatenate([np.asarray(part) for part in jacobian], axis=1))[1]
     # Three times a rotor's angle has a slope of three, which its three equally likely labels take away again.
-    assert abs(log_det - np.log(3) - float(made.coordinates.log_volume(internal))) < 1e-9
-    back, possible = made.volume.internal(*made.volume.flat(internal))
+    assert abs(log_det - np.log(3) - float(log_volume)) < 1e-9
     assert bool(possible)
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-10), back, internal)
 
 
-@pytest.mark.parametrize("auxiliaries", [0, 3])
-def test_the_law_holds_in_cartesian_space(auxiliaries):
+def centred(value):
+    """With the centre, whose law does not change with temperature, at the origin."""
+    return {**value, "x": value["x"] - value["x"].mean(axis=1, keepdims=True)}
+
+
+def test_the_law_holds_in_cartesian_space():
     """p^tau'(x) must be a power of p^tau(x) for positions; only the centre, whose law does not change, is left out."""
-    made, (x, log_prob) = model(auxiliaries), draws(auxiliaries)
-    evaluate = jax.jit(jax.vmap(lambda x, beta: made.at(beta).log_prob(x), in_axes=(0, None)))
-    np.testing.assert_allclose(evaluate(x, BETA), log_prob, atol=1e-7)
-    centred = (
-        {**x, "x": x["x"] - x["x"].mean(axis=1, keepdims=True)} if auxiliaries else x - x.mean(axis=1, keepdims=True)
-    )
-    own = np.asarray(evaluate(centred, BETA))
-    for tau in (0.5, 2.0):
-        assert (np.asarray(evaluate(centred, BETA / tau)) - own / tau).std() < 1e-7
+    x, log_prob = draws()
+    np.testing.assert_allclose(log_probs(model(), x, BETA), log_prob, atol=1e-7)
+    own = np.asarray(log_probs(model(), centred(x), BETA))
+    assert own.std() > 1
+    for tau in (0.3, 0.5, 0.8, 2.0, 3.0):
+        assert (np.asarray(log_probs(model(), centred(x), BETA / tau)) - own / tau).std() < 1e-7
+
+
+def test_angles_themselves_break_the_law():
+    """Negative control: the same law with the Jacobian of bonds and angles in the density fails in Cartesian space."""
+    made, (x, _) = model(), draws()
+    volume = np.asarray(jax.vmap(lambda x: -made.coordinates.from_cartesian(x)[1])(x["x"]))
+    own, hot = (np.asarray(log_probs(made, centred(x), BETA / tau)) - volume for tau in (1.0, 2.0))
+    assert (hot - own / 2).std() > 0.05
 
 
 def test_carrying_has_one_volume_and_keeps_the_pose():
     """Carried swaps rest on a Jacobian that is the same for every x; centre, orientation and labels must survive."""
-    made = model(0)
-    x = draws(0)[0][:4]
-    hot = BETA / 2
-    jacobian = jax.jit(jax.vmap(jax.jacfwd(lambda flat: made.carried(flat.reshape(10, 3), hot).reshape(-1))))
-    log_dets = np.linalg.slogdet(np.asarray(jacobian(x.reshape(4, 30))))[1]
+    made, hot = model(), BETA / 2
+    x = jax.tree.map(lambda leaf: np.asarray(leaf[:4]), draws()[0])
+    rows = np.concatenate([x["x"].reshape(4, 30), x["y"]], axis=1)
+    there, jacobians = moved(made, rows, jnp.asarray(hot))
+    log_dets = np.linalg.slogdet(np.asarray(jacobians))[1]
     np.testing.assert_allclose(log_dets, 0.5 * made.flow.base.linear * np.log(2), atol=1e-6)
-    carried = jax.jit(jax.vmap(lambda x: made.carried(x, hot)))(x)
-    back = jax.jit(jax.vmap(lambda x: made.at(hot).carried(x, BETA)))(carried)
-    np.testing.assert_allclose(back, x, atol=1e-8)
-    np.testing.assert_allclose(carried.mean(axis=1), x.mean(axis=1), atol=1e-12)
-    assert float(jnp.abs(carried - x).max()) > 1e-3
+    back, _ = moved(made.at(hot), there, jnp.asarray(BETA))
+    np.testing.assert_allclose(back, rows, atol=1e-8)
+    positions = np.asarray(there)[:, :30].reshape(4, 10, 3)
+    np.testing.assert_allclose(positions.mean(axis=1), x["x"].mean(axis=1), atol=1e-12)
+    assert np.abs(positions - x["x"]).max() > 1e-3
 
 
 def test_draws_that_are_no_molecule_weigh_nothing():
     """Very hot draws leave the range of the coordinates; a finite density there would give them weight."""
-    made = model().at(BETA / 10)
-    x, log_prob = jax.jit(jax.vmap(made.sample_and_log_prob))(jax.random.split(jax.random.key(3), 200))
+    x, log_prob = sampled(model().at(BETA / 10), jax.random.split(jax.random.key(3), 100))
     assert np.isfinite(np.asarray(x["x"])).all()
     outside = np.asarray(log_prob) == np.inf
-    assert 0 < outside.sum() < 200
+    assert 0 < outside.sum() < 100
     assert np.isfinite(np.asarray(log_prob)[~outside]).all()
+
+
+def test_training_data_are_exchanged_and_extended():
+    """An exchange of other atoms than equal hydrogens would teach another molecule; momenta must be those of the training."""
+    augment, x = model().augmentation, jnp.asarray(REFERENCE)
+    values = jax.jit(jax.vmap(augment, in_axes=(0, None)))(jax.random.split(jax.random.key(4), 300), x)
+    assert values["y"].shape == (300, 3)
+    assert abs(float(values["y"].std()) - 1) < 0.11  # 4.5 standard errors
+    orders = np.abs(np.asarray(values["x"])[:, :, None] - REFERENCE).sum(axis=-1).argmin(axis=-1)
+    cycles = {(4, 5, 6), (5, 6, 4), (6, 4, 5)}
+    assert {tuple(row[4:7]) for row in orders.tolist()} == cycles
+    assert (np.delete(orders, [4, 5, 6], axis=1) == [0, 1, 2, 3, 7, 8, 9]).all()
 
 
 def test_the_same_arrays_with_and_without_data():
     """A saved model is rebuilt without its data and then filled: shapes must not depend on them."""
 
     def make(data):
-        return steerable_molecule(
-            jax.random.key(0),
-            bonds=BONDS,
-            masses=MASSES,
-            reference=REFERENCE,
-            reference_beta=BETA,
-            data=data,
-            layers=1,
-            width=8,
-            depth=1,
-        )
+        sizes = {"layers": 1, "width": 4, "depth": 0, "orders": 1, "pair_orders": 1}
+        molecule = {"bonds": BONDS, "masses": MASSES, "reference": REFERENCE, "reference_beta": BETA}
+        return steerable_molecule(jax.random.key(0), **molecule, data=data, **sizes)
 
-    data = np.asarray(jax.vmap(model(0).sample)(jax.random.split(jax.random.key(5), 400)))
-    shapes = [jax.tree.map(lambda leaf: leaf.shape, eqx.filter(make(d), eqx.is_array)) for d in (None, data)]
+    made = make(np.asarray(draws()[0]["x"]))
+    assert made.auxiliaries == made.volume.reals
+    shapes = [jax.tree.map(lambda leaf: leaf.shape, eqx.filter(found, eqx.is_array)) for found in (make(None), made)]
     assert jax.tree.structure(shapes[0]) == jax.tree.structure(shapes[1])
     assert jax.tree.leaves(shapes[0]) == jax.tree.leaves(shapes[1])
 

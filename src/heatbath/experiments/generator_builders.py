@@ -59,8 +59,14 @@ def coupling_flow(key: Any, target: Any, data: Any = None, **sizes: Any) -> Any:
     return Flow(flow.base, Chain((flow.bijection, standard)))
 
 
-def steerable_flow(key: Any, target: Any, data: Any = None, *, reference_beta: float, **sizes: Any) -> Any:
-    """``models.steerable_molecule`` for a molecule with a reference structure, ``models.volume_preserving`` for vectors."""
+def steerable_flow(
+    key: Any, target: Any, data: Any = None, *, reference_beta: float, momenta: bool = True, **sizes: Any
+) -> Any:
+    """``models.steerable_molecule`` for a molecule with a reference structure, ``models.volume_preserving`` for vectors.
+
+    ``momenta``: one per coordinate that is no angle, or none.
+    """
+    sizes["auxiliaries"] = None if momenta else 0
     if (topology := getattr(target, "topology", None)) is None:
         from heatbath.models.volume_preserving import steerable_flow
 

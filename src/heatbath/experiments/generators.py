@@ -141,11 +141,11 @@ _KINDS = (
         "volume-preserving couplings: trained at one temperature, draws at every other (arXiv 2108.01590)",
         molecules=None,
         sizes={
-            "small": {"layers": 6, "width": 128, "depth": 1},
-            "toy": {"layers": 2, "width": 8, "depth": 1},
+            "small": {"layers": 8, "width": 128, "depth": 1, "momenta": True},
+            "toy": {"layers": 2, "width": 8, "depth": 1, "momenta": True},
         },
         steerable=True,
-        training={"rate": 2e-3, "steps": 6000},
+        training={"rate": 2e-3, "steps": 6000, "decay": 0.05},
     ),
     ModelKind(
         "continuous-flow",

@@ -15,8 +15,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree, Scalar
 
 from heatbath.errors import InvalidArgumentError
+from heatbath.models.base import Distribution
 from heatbath.models.bijections import Chain
-from heatbath.models.internal_coordinates import LOG_ORIENTATIONS, Internal, InternalCoordinates, random_rotation
+from heatbath.models.internal_coordinates import (
+    LOG_ORIENTATIONS,
+    EqualHydrogens,
+    Internal,
+    InternalCoordinates,
+    random_rotation,
+)
 from heatbath.models.steerable_flow import Steerable, SteerableFlow, Thermostat, normal_log_prob
 from heatbath.models.torsion_base import TorsionBase
 from heatbath.models.volume_preserving import Whitening, volume_preserving_layers
@@ -109,6 +116,16 @@ class SteerableMolecule(Steerable):
     def auxiliaries(self) -> int:
         return self.flow.auxiliaries
 
+    @property
+    def augmentation(self) -> "Augmentation | None":
+        """What training does to every configuration, ``augmentation(key, x)``; None where there is nothing to do."""
+        order, rotors = self.volume.z_matrix.order, self.volume.z_matrix.rotors
+        if not rotors and not self.auxiliaries:
+            return None
+        members = [[order[slot] for slot in rotor] for rotor in rotors]
+        hydrogens = EqualHydrogens(jnp.asarray(members, jnp.int32)) if rotors else None
+        return Augmentation(hydrogens, self.flow.momenta)
+
     def at(self, beta) -> "SteerableMolecule":
         return dataclasses.replace(self, flow=self.flow.at(beta))
 
@@ -163,6 +180,24 @@ class SteerableMolecule(Steerable):
         return normal_log_prob(centre, jnp.asarray(self.centre_scale**2)) - LOG_ORIENTATIONS
 
 
+class Augmentation(eqx.Module):
+    """x -> x with the equal hydrogens of every rotor exchanged, and {"x", "y"} with fresh ``momenta`` where there are any.
+
+    The energy does not see which hydrogen is which, so the exchange multiplies the data by three per rotor.
+    """
+
+    hydrogens: EqualHydrogens | None
+    momenta: Distribution | None
+
+    def __call__(self, key: Key[Array, ""], x: Float[Array, "atoms 3"]) -> PyTree:
+        key_hydrogens, key_momenta = jax.random.split(key)
+        if self.hydrogens is not None:
+            x = self.hydrogens(key_hydrogens, x)
+        if self.momenta is None:
+            return x
+        return {"x": x, "y": self.momenta.sample(key_momenta).astype(x.dtype)}
+
+
 def _frame(three: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
     """Rows of a right-handed frame from the root and the two atoms bonded to it."""
     along, side = three[1] - three[0], three[2] - three[0]
@@ -180,7 +215,7 @@ def steerable_molecule(
     reference: Float[Array | np.ndarray, "atoms 3"],
     reference_beta: float,
     data: Float[Array | np.ndarray, "draws atoms 3"] | None = None,
-    auxiliaries: int = 0,
+    auxiliaries: int | None = None,
     layers: int = 6,
     width: int = 128,
     depth: int = 1,
@@ -192,14 +227,15 @@ def steerable_molecule(
 
     reference_beta:       inverse temperature of ``data`` and of the training (mol/kJ for force fields).
     data:                 configurations for spreads and torsions to start from; without them usual spreads, flat torsions.
-    auxiliaries:          number of momenta. None are needed where torsions carry the modes; then the density of x is known.
+    auxiliaries:          number of momenta; None for one per coordinate that is no angle. With 0 the density of x is known.
     layers, width, depth: couplings and their networks.
     orders, pair_orders:  of the trigonometric polynomials of torsion energies.
     """
     coordinates = InternalCoordinates.create(bonds, masses, reference)
     singles, pairs = torsion_groups(coordinates.z_matrix, bonds)
     volume = VolumeCoordinates(coordinates.z_matrix, (*singles, *(place for pair in pairs for place in pair)))
-    linear, circular = volume.reals + auxiliaries, len(volume.order)
+    momenta = volume.reals if auxiliaries is None else auxiliaries
+    linear, circular = volume.reals + momenta, len(volume.order)
     base = TorsionBase.create(
         Thermostat(reference_beta),
         linear,
@@ -215,7 +251,7 @@ def steerable_molecule(
         reals, angles = _flattened(coordinates, volume, data)
         base, whitening = base.fitted(angles), Whitening.of(reals, volume.reals)
     coupled = volume_preserving_layers(key, linear, circular, layers=layers, width=width, depth=depth)
-    flow = SteerableFlow(base=base, bijection=Chain((coupled, whitening)), momenta_count=auxiliaries)  # pyright: ignore
+    flow = SteerableFlow(base=base, bijection=Chain((coupled, whitening)), momenta_count=momenta)  # pyright: ignore
     return SteerableMolecule(coordinates, volume, flow, centre_scale)  # pyright: ignore
 
 
