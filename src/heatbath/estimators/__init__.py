@@ -34,14 +34,23 @@ _NAMES = {
     "ramachandran_jsd": "ramachandran",
     "metric_floor": "floors",
     "metric_with_error": "floors",
+    "GeneralizedEnsemble": "exponential_families",
+    "MasterEquation": "exponential_families",
+    "minimum_kl": "exponential_families",
+    "infer": "exponential_families",
+    "cycle_test": "exponential_families",
+    "pair_symmetry_test": "exponential_families",
 }
 
 __all__ = [
+    "GeneralizedEnsemble",
     "MBARResult",
+    "MasterEquation",
     "Surface",
     "Tica",
     "autocorrelation_time",
     "bar",
+    "cycle_test",
     "effective_sample_size",
     "energy_overlap",
     "energy_wasserstein",
@@ -51,11 +60,14 @@ __all__ = [
     "forward_ess",
     "free_energy_difference",
     "free_energy_surface",
+    "infer",
     "kish_ess",
     "kish_ess_after_cut",
     "mbar",
     "metric_floor",
     "metric_with_error",
+    "minimum_kl",
+    "pair_symmetry_test",
     "pareto_k",
     "pareto_smoothed_log_weights",
     "populations",
@@ -68,6 +80,14 @@ __all__ = [
 
 if TYPE_CHECKING:
     from heatbath.estimators.autocorrelation import autocorrelation_time, effective_sample_size, split_rhat
+    from heatbath.estimators.exponential_families import (
+        GeneralizedEnsemble,
+        MasterEquation,
+        cycle_test,
+        infer,
+        minimum_kl,
+        pair_symmetry_test,
+    )
     from heatbath.estimators.floors import metric_floor, metric_with_error
     from heatbath.estimators.forward import forward_ess
     from heatbath.estimators.free_energy import MBARResult, mbar
