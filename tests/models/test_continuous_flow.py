@@ -10,7 +10,7 @@ from heatbath.errors import InvalidArgumentError
 from heatbath.models.continuous_flow import ContinuousFlow, TimeGrid, continuous_flow
 from heatbath.models.interpolants import Diffusion, Straight
 from heatbath.models.nets.equivariant import EquivariantVelocity
-from heatbath.models.nets.velocity import GatedLinearVelocity, ResidualVelocity, Velocity
+from heatbath.models.nets.velocity import ResidualVelocity, Velocity
 from heatbath.models.standardisation import Scaled, Whitening
 from heatbath.models.subspaces import FullSpace, MeanFree, SubspaceNormal
 
@@ -163,17 +163,6 @@ def test_whitening_and_scaling_are_exact_maps():
         np.testing.assert_allclose(opposite, -log_det)
     white = jax.vmap(lambda x: whitening.inverse(x)[0])(jnp.asarray(data))
     np.testing.assert_allclose(np.cov(np.asarray(white).T), np.eye(3), atol=1e-10)
-
-
-def test_gated_experts_hold_the_field_of_two_normals():
-    """With the gate at its place and the right eigenvalues the output is the mixture of two linear fields."""
-    net = stirred(GatedLinearVelocity.create(jax.random.key(0), 3, rank=3, gate_width=4, features=8), 0.3)
-    x, t = jnp.array([0.2, -1.0, 0.5]), jnp.asarray(0.4)
-    jacobian = jax.jacfwd(net)(x, t)
-    assert jacobian.shape == (3, 3)
-    closed = eqx.tree_at(lambda n: n.gate.last, net, jax.tree.map(jnp.zeros_like, net.gate.last))
-    symmetric = np.asarray(jax.jacfwd(closed)(x, t))
-    np.testing.assert_allclose(symmetric, symmetric.T, atol=1e-12)
 
 
 def test_models_are_made_again_without_data():

@@ -1,6 +1,7 @@
 """Flow perturbation: a continuous flow whose draws are weighted without its Jacobian, and annealed over noise and directions.
 
-Stages: ``reference`` (molecules only: replica exchange), ``training`` (v-prediction on data with equal numbers of both modes
+Stages: ``reference`` (molecules only: replica exchange), ``moments`` (gated-linear nets on whitened data: means and covariances of
+the clusters, where the net begins), ``training`` (v-prediction on data with equal numbers of both modes
 of the mixture, so that the flow is deliberately wrong about their weights, or on the reference), one stage of importance sampling
 for each log Jacobian that is compared, and ``annealing`` (SMC over noise and directions with multi-step flow perturbation).
 The mixture's mean energy, mode weights and log Z are exact; the report puts every way of weighting beside them.
@@ -32,7 +33,8 @@ class FlowConfig:
     """The flow. ``net``: "residual" (perceptron), "gated-linear" (vectors), "equivariant" (molecules).
 
     ``width`` and ``depth`` are those of the net (gated linear: width of the gate); ``whiten`` standardises vectors by the
-    covariance of their data and starts gated experts at the axes of its clusters. ``steps`` of ``integrator`` make the flow.
+    covariance of their data and fixes the axes of gated experts along those of its clusters. ``steps`` of ``integrator`` make
+    the flow.
     """
 
     net: Literal["residual", "gated-linear", "equivariant"] = "residual"
@@ -45,8 +47,10 @@ class FlowConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How it is trained: ``steps`` of Adam at batch ``batch_size``, one-cycle ``rate``. ``frames``: data for standardisation
-    and, for molecules, for learning; vectors are drawn afresh at every step.
+    """How it is trained: ``steps`` of Adam at batch ``batch_size``, one-cycle ``rate``.
+
+    ``frames``: data for standardisation, for the moments of clusters and, for molecules, for learning; vectors are drawn afresh at
+    every step.
     """
 
     steps: int = 3000
@@ -192,6 +196,11 @@ def check(config: FlowPerturbationConfig, base: Path | None = None) -> FlowPertu
     return config
 
 
+def has_moments(config: FlowPerturbationConfig) -> bool:
+    """Whether the axes of the net are those of clusters of the data."""
+    return config.flow.net == "gated-linear" and config.flow.whiten
+
+
 def title(config: FlowPerturbationConfig) -> str:
     """A short name for the run."""
     return f"{NAME}-{sample.title(_reference(config))}"
@@ -257,7 +266,9 @@ def cost(prepared: Prepared) -> dict[str, int | None]:
 
 
 def stages(prepared: Prepared) -> tuple[Any, ...]:
-    """Reference (molecules), training, one importance sampling per log Jacobian, annealing."""
+    """Reference (molecules), moments of clusters (see ``has_moments``), training, one importance sampling per log Jacobian,
+    annealing.
+    """
     from heatbath.experiments import perturbed_flows
     from heatbath.experiments.stages import Stage
 
@@ -265,6 +276,8 @@ def stages(prepared: Prepared) -> tuple[Any, ...]:
     made = []
     if prepared.reference is not None:
         made.append(Stage("reference", lambda done: prepared.reference.sampler, units=prepared.reference.units))
+    if has_moments(prepared.config):
+        made.append(Stage("moments", lambda done: perturbed_flows.moments(prepared), share=0.5))
     made.append(Stage("training", lambda done: perturbed_flows.trainer(prepared, done), share=4.0))
     for name in prepared.config.weights.compare:
 

@@ -23,7 +23,9 @@ from heatbath.models.log_jacobian import (
     MultiStepFlowPerturbation,
 )
 from heatbath.models.nets.equivariant import EquivariantVelocity
-from heatbath.models.nets.velocity import GatedLinearVelocity, ResidualVelocity, Velocity, cluster_axes
+from heatbath.models.nets.gated_linear import GatedLinearVelocity
+from heatbath.models.nets.velocity import ResidualVelocity, Velocity
+from heatbath.models.standardisation import Whitening
 from heatbath.random import named_key
 from heatbath.samplers.base import Sampled
 from heatbath.samplers.centre import held_at_centre
@@ -32,10 +34,13 @@ from heatbath.samplers.importance import ImportanceSampler
 from heatbath.state import ThermoState
 from heatbath.targets.mixtures import GaussianMixture
 from heatbath.training import AdamW, OneCycle, Trainer
+from heatbath.training.cluster_moments import ClusterMoments, Moments
 from heatbath.training.objectives.flow_matching import FlowMatching
 
 #: Standard deviation of a molecule's centre, in nm.
 CENTRE_SCALE = 0.1
+#: Draws of one batch of the moments of clusters.
+MOMENTS_AT_ONCE = 10_000
 #: Draws from which the exact mean energy of a mixture is taken.
 TRUTH_DRAWS = 100_000
 
@@ -64,14 +69,19 @@ def trainer(prepared: Any, done: Mapping[str, Any]) -> Trainer:
     """The training of the flow: on fresh balanced draws of the mixture, or on the reference of a molecule."""
     settings = prepared.config.training
     key = named_key(prepared.key, "flow")
-    if isinstance(prepared.target, GaussianMixture):
-        source: Any = BalancedModes.of(prepared.target)
-        frames, augment = np.asarray(source(named_key(key, "frames"), settings.frames)), None
-    else:
+    augment = None
+    if not isinstance(prepared.target, GaussianMixture):
         frames, augment = _molecule_frames(prepared, done), turned
-        source = jnp.asarray(frames)
+        flow, source = make_flow(key, prepared, frames), jnp.asarray(frames)
+    else:
+        source = BalancedModes.of(prepared.target)
+        if "moments" in done:
+            stage = done["moments"]
+            flow = along_clusters(key, prepared, stage.process.moments(stage.carry))
+        else:
+            flow = make_flow(key, prepared, np.asarray(source(named_key(key, "frames"), settings.frames)))
     return Trainer(
-        make_flow(key, prepared, frames),
+        flow,
         FlowMatching(),
         source,
         steps=settings.steps,
@@ -99,20 +109,33 @@ def _molecule_frames(prepared: Any, done: Mapping[str, Any]) -> np.ndarray:
     return from_ensemble(ensemble, config.training.frames, **options).train
 
 
+def moments(prepared: Any) -> ClusterMoments:
+    """Means and covariances of the two clusters of balanced draws, for nets whose axes are fixed along them."""
+    settings = prepared.config.training
+    batch = min(settings.frames, MOMENTS_AT_ONCE)
+    return ClusterMoments(BalancedModes.of(prepared.target), draws=settings.frames, batch_size=batch)
+
+
 def make_flow(key: jax.Array, prepared: Any, frames: np.ndarray) -> ContinuousFlow:
     """The untrained flow of the configuration, standardised by ``frames``."""
-    settings = prepared.config.flow
-    shape = frames.shape[1:]
-    options: dict[str, Any] = {"steps": settings.steps, "integrator": settings.integrator, "interpolant": Diffusion()}
-    if not isinstance(prepared.target, GaussianMixture):
-        options["centre_scale"] = CENTRE_SCALE
-    else:
-        options["whiten"] = settings.whiten
-    flow = continuous_flow(_velocity(key, settings, shape), shape, data=frames, **options)
-    if settings.net == "gated-linear" and settings.whiten:
-        started = flow.velocity.along(*cluster_axes(frames, jax.vmap(lambda x: flow.outer.inverse(x)[0])))
-        flow = eqx.tree_at(lambda f: f.velocity, flow, started)
-    return flow
+    settings, shape = prepared.config.flow, frames.shape[1:]
+    molecule = not isinstance(prepared.target, GaussianMixture)
+    options = {"centre_scale": CENTRE_SCALE} if molecule else {"whiten": settings.whiten}
+    return continuous_flow(_velocity(key, settings, shape), shape, data=frames, **_discrete(settings), **options)
+
+
+def along_clusters(key: jax.Array, prepared: Any, found: Moments) -> ContinuousFlow:
+    """The untrained gated-linear flow, whitened by the covariance of the data, with its axes along those of their clusters."""
+    settings, size = prepared.config.flow, found.means.shape[1]
+    whitening = Whitening(found.mean, found.covariance)
+    net = GatedLinearVelocity.create(key, size, gate_width=settings.width)
+    net = net.along(*found.principal(found.mean, np.asarray(whitening.inverse_root)))
+    flow = continuous_flow(net, (size,), **_discrete(settings))
+    return eqx.tree_at(lambda f: f.outer, flow, whitening)
+
+
+def _discrete(settings: Any) -> dict[str, Any]:
+    return {"steps": settings.steps, "integrator": settings.integrator, "interpolant": Diffusion()}
 
 
 def _velocity(key: jax.Array, settings: Any, shape: tuple[int, ...]) -> Velocity:
@@ -188,7 +211,8 @@ def results(prepared: Any, done: Mapping[str, Any], run: Any) -> dict[str, Any] 
     answer = found[list(found)[-1]]
     answer = Sampled(finite(answer.ensemble), answer.diagnostics)
     made = analyse(prepared.target, prepared.state, answer, seed=prepared.config.seed, structures_dir=run.structures)
-    rows = [row(prepared.target, name, sampled, prepared.config.weights.probes) for name, sampled in found.items()]
+    flow, probes = trained(done), prepared.config.weights.probes
+    rows = [row(prepared.target, name, sampled, probes, flow) for name, sampled in found.items()]
     section = {"dimension": _dimension(prepared.target), "log_jacobians": rows, "exact": exact(prepared)}
     return {**made, "flow_perturbation": json_ready(section)}
 
@@ -199,8 +223,8 @@ def finite(ensemble: Ensemble) -> Ensemble:
     return dataclasses.replace(ensemble, log_weights=np.where(np.isnan(log_weights), -np.inf, log_weights))
 
 
-def row(target: Any, name: str, sampled: Sampled, probes: int) -> dict[str, Any]:
-    """One line of the comparison: estimates with errors, the share of effective draws, the spread of the weights."""
+def row(target: Any, name: str, sampled: Sampled, probes: int, flow: ContinuousFlow) -> dict[str, Any]:
+    """One line of the comparison: estimates with errors, the share of effective draws, the spread of the weights, the cost."""
     annealed = name == "annealing"
     jacobian = log_jacobian("multi-step" if annealed else name, probes)
     ensemble = finite(sampled.ensemble)
@@ -213,6 +237,7 @@ def row(target: Any, name: str, sampled: Sampled, probes: int) -> dict[str, Any]
         "mean_energy": _fields(ensemble.expect(np.asarray(ensemble.energies, dtype=np.float64))),
         "ess": ensemble.ess() / ensemble.size,
         "variance_log_w": None if annealed else float(usable.var(ddof=1)),
+        "products": jacobian.products(flow),
         "families": None
         if ensemble.ancestors is None
         else int(np.unique(ensemble.ancestors[np.isfinite(log_weights)]).size),

@@ -12,10 +12,25 @@ class Interpolant(eqx.Module):
     """y_t between noise z (t = 0) and data y (t = 1)."""
 
     @abc.abstractmethod
+    def place(self, t: Scalar) -> tuple[Scalar, Scalar]:
+        """(signal, noise): y_t = signal y + noise z."""
+
+    @abc.abstractmethod
+    def target(self, t: Scalar) -> tuple[Scalar | float, Scalar | float]:
+        """(a, b): the net should predict a y + b z."""
+
     def pair(
         self, z: Float[Array, "*shape"], y: Float[Array, "*shape"], t: Scalar
     ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
         """y_t, and what the net should predict there."""
+        (signal, noise), (a, b) = self.place(t), self.target(t)
+        return (signal * y + noise * z).astype(y.dtype), (a * y + b * z).astype(y.dtype)
+
+    def of_normal(self, variance: Float[Array, "*n"], t: Scalar) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+        """For data from N(0, variance): the variance of y_t, and E[prediction | y_t] / y_t."""
+        (signal, noise), (a, b) = self.place(t), self.target(t)
+        widened = signal**2 * variance + noise**2
+        return widened, (a * signal * variance + b * noise) / widened
 
     @abc.abstractmethod
     def drift(self, prediction: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -25,8 +40,11 @@ class Interpolant(eqx.Module):
 class Straight(Interpolant):
     """Flow matching: y_t = (1 - t) z + t y, prediction y - z, dy/dt = prediction. Source: arXiv 2210.02747 (sigma_min = 0)."""
 
-    def pair(self, z, y, t):
-        return ((1 - t) * z + t * y).astype(y.dtype), y - z
+    def place(self, t):
+        return t, 1 - t
+
+    def target(self, t):
+        return 1.0, -1.0
 
     def drift(self, prediction):
         return prediction
@@ -40,10 +58,12 @@ class Diffusion(Interpolant):
     Sources: arXiv 2202.00512 (v-prediction, appendix D), arXiv 2011.13456 (probability flow).
     """
 
-    def pair(self, z, y, t):
-        angle = 0.5 * math.pi * t
-        signal, noise = jnp.sin(angle), jnp.cos(angle)
-        return (signal * y + noise * z).astype(y.dtype), (signal * z - noise * y).astype(y.dtype)
+    def place(self, t):
+        return jnp.sin(0.5 * math.pi * t), jnp.cos(0.5 * math.pi * t)
+
+    def target(self, t):
+        signal, noise = self.place(t)
+        return -noise, signal
 
     def drift(self, prediction):
         return -0.5 * math.pi * prediction

@@ -49,6 +49,10 @@ class LogJacobian(eqx.Module):
     def blocks(self, flow: ContinuousFlow) -> int: ...
 
     @abc.abstractmethod
+    def products(self, flow: ContinuousFlow) -> int:
+        """Jacobian-vector products through every step of the flow: what a weight costs beyond the draw."""
+
+    @abc.abstractmethod
     def evaluate(
         self, seeds: Seeds, flow: ContinuousFlow, x: Float[Array, "*shape"]
     ) -> tuple[Float[Array, "*shape"], Scalar]: ...
@@ -70,6 +74,9 @@ class ExactJacobian(LogJacobian):
     def blocks(self, flow):
         return 1
 
+    def products(self, flow):
+        return flow.subspace.dimension
+
     def evaluate(self, seeds, flow, x):
         return flow.to_base_with_log_det(x)
 
@@ -90,6 +97,9 @@ class FlowPerturbation(LogJacobian):
 
     def blocks(self, flow):
         return 1
+
+    def products(self, flow):
+        return self.probes
 
     def evaluate(self, seeds, flow, x):
         y, outer = flow.outer.inverse(x)
@@ -153,6 +163,9 @@ class Hutchinson(LogJacobian):
 
     def blocks(self, flow):
         return flow.steps
+
+    def products(self, flow):
+        return self.probes * self.order
 
     def evaluate(self, seeds, flow, x):
         y, outer = flow.outer.inverse(x)

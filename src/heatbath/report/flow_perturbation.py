@@ -4,8 +4,9 @@
 
 - ``dimension``;
 - ``log_jacobians``: rows ``{"name", "unbiased_weight", "log_z", "mode_weight", "mean_energy", "ess", "variance_log_w",
-  "families", "cost"}``; the estimates are ``{"value", "standard_error"}``, ``ess`` is a share of the draws, ``families`` the
-  number of ancestors that SMC left, ``cost`` the time of a weighted draw over that of a plain one;
+  "families", "products", "cost"}``; the estimates are ``{"value", "standard_error"}``, ``ess`` is a share of the draws,
+  ``families`` the number of ancestors that SMC left, ``products`` the Jacobian-vector products per step of the flow, ``cost``
+  the time of a weighted draw over that of a plain one;
 - ``exact``: ``log_z``, ``mode_weight``, ``mean_energy``;
 - ``cost_by_dimension``: ``dimensions`` and ``ratios``, by name the cost of a weighted draw over that of a plain one at
   each dimension, null where it was not measured.
@@ -68,14 +69,17 @@ def _headline(rows: Sequence[Mapping[str, Any]], exact: Mapping[str, Any]) -> li
     honest = [row for row in rows if row.get("unbiased_weight") and _value(row, "mode_weight") is not None]
     if not honest:
         return []
-    best = min(honest, key=lambda row: ("annealed" not in row["name"], row.get("cost") or np.inf))
+    best = min(
+        honest, key=lambda row: ("annealed" not in row["name"], row.get("cost") or row.get("products") or np.inf)
+    )
     remark = _named(best["name"]) + (f"; exact {number(exact['mode_weight'])}" if "mode_weight" in exact else "")
     share = best["mode_weight"]
     return [Fact(_QUANTITIES["mode_weight"], with_error(share["value"], share.get("standard_error")), remark)]
 
 
 def _table(rows: Sequence[Mapping[str, Any]], exact: Mapping[str, Any], shown: Sequence[str]) -> Table:
-    names = {"ess": "effective draws", "variance_log_w": "Var log w", "families": "ancestors", "cost": "cost"}
+    names = {"ess": "effective draws", "variance_log_w": "Var log w", "families": "ancestors"}
+    names |= {"products": "Jacobian products", "cost": "cost"}
     extra = [name for name in names if any(row.get(name) is not None for row in rows)]
     columns = ["log Jacobian", "weight", *(_QUANTITIES[name] for name in shown), *(names[name] for name in extra)]
     body = []
@@ -89,6 +93,8 @@ def _table(rows: Sequence[Mapping[str, Any]], exact: Mapping[str, Any], shown: S
         truths = [Cell(number(exact.get(name), 6)) for name in shown]
         body.append([Cell("exact"), Cell(""), *truths, *(Cell("") for _ in extra)])
     note = "σ: distance from the exact value in standard errors."
+    if "products" in extra:
+        note += " Jacobian products: per step of the flow, for one weight."
     if "cost" in extra:
         note += " Cost: time of a weighted draw over that of a plain one."
     return Table(columns, body, note=note)
