@@ -52,7 +52,8 @@ def test_two_methods_agree_in_a_nonlinear_collapse():
     gas = Maxwellian.with_ratio(0.3)
     grid = PhaseGrid(64, 128, 1.0, 8 * gas.sigma)
     ends = [
-        evolve(kind(grid, Gravity()), perturbed(grid, gas, 0.1), 0.05, 50) for kind in (SpectralSolver, SemiLagrangianSolver)
+        evolve(kind(grid, Gravity()), perturbed(grid, gas, 0.1), 0.05, 50)
+        for kind in (SpectralSolver, SemiLagrangianSolver)
     ]
     assert abs(ends[0][1][-1]) > 0.2  # four times the start: far from linear
     np.testing.assert_allclose(ends[0][1], ends[1][1], atol=2e-3)

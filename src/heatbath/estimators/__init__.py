@@ -33,6 +33,10 @@ _NAMES = {
     "fit_tica": "tica",
     "ramachandran_jsd": "ramachandran",
     "metric_floor": "floors",
+    "Divergence": "divergences",
+    "divergence": "divergences",
+    "DivergenceBound": "divergence_bounds",
+    "divergence_bound": "divergence_bounds",
     "metric_with_error": "floors",
     "GeneralizedEnsemble": "exponential_families",
     "MasterEquation": "exponential_families",
@@ -43,6 +47,8 @@ _NAMES = {
 }
 
 __all__ = [
+    "Divergence",
+    "DivergenceBound",
     "GeneralizedEnsemble",
     "MBARResult",
     "MasterEquation",
@@ -51,6 +57,8 @@ __all__ = [
     "autocorrelation_time",
     "bar",
     "cycle_test",
+    "divergence",
+    "divergence_bound",
     "effective_sample_size",
     "energy_overlap",
     "energy_wasserstein",
@@ -80,6 +88,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from heatbath.estimators.autocorrelation import autocorrelation_time, effective_sample_size, split_rhat
+    from heatbath.estimators.divergence_bounds import DivergenceBound, divergence_bound
+    from heatbath.estimators.divergences import Divergence, divergence
     from heatbath.estimators.exponential_families import (
         GeneralizedEnsemble,
         MasterEquation,

@@ -82,7 +82,9 @@ def eigenmode(grid: PhaseGrid, gas: Maxwellian, amplitude: float, mode: int = 1)
     k = 2 * math.pi * mode / grid.length
     rate = gas.growth_rate(k)
     if rate <= 0 or grid.dimension != 1:
-        raise InvalidArgumentError(f"a growing mode needs one dimension and k < k_J; found k / k_J = {k / gas.jeans_wave_number:.3g}")
+        raise InvalidArgumentError(
+            f"a growing mode needs one dimension and k < k_J; found k / k_J = {k / gas.jeans_wave_number:.3g}"
+        )
     base = gas.rho * gas.profile(grid.v)
     pull = 1j * gas.strength * amplitude * gas.rho / k
     response = -pull * (-grid.v / gas.sigma**2 * base) / (rate + 1j * k * grid.v)

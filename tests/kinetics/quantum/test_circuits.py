@@ -7,11 +7,20 @@ import pytest
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.kinetics.phase_grid import PhaseGrid
-from heatbath.kinetics.quantum import Circuit, Emulator, Gate, PhaseRegisters, apply, basis_state, unitary
-from heatbath.kinetics.quantum import resources, transport
+from heatbath.kinetics.quantum import (
+    Circuit,
+    Emulator,
+    Gate,
+    PhaseRegisters,
+    apply,
+    basis_state,
+    resources,
+    transport,
+    unitary,
+)
 from heatbath.kinetics.quantum.counters import due, kicking, streaming
 from heatbath.kinetics.quantum.fourier import analyse, increment, shift, shift_when, synthesise
-from heatbath.kinetics.quantum.multiplexed import diagonal, multiplexed, prepare, preparation_cost, rotations
+from heatbath.kinetics.quantum.multiplexed import diagonal, multiplexed, preparation_cost, prepare, rotations
 from heatbath.kinetics.vlasov import Gravity, SpectralSolver
 
 
@@ -125,9 +134,7 @@ def test_preparation_makes_any_real_state():
     amplitudes = np.random.default_rng(4).normal(size=16)
     amplitudes[3:6] = 0.0
     circuit = prepare(4, (0, 1, 2, 3), amplitudes)
-    np.testing.assert_allclose(
-        apply(circuit, basis_state(4)), amplitudes / np.linalg.norm(amplitudes), atol=1e-14
-    )
+    np.testing.assert_allclose(apply(circuit, basis_state(4)), amplitudes / np.linalg.norm(amplitudes), atol=1e-14)
     cost = preparation_cost(4)
     assert (rotations(circuit), circuit.counts()["cx"]) == (cost["rotations"], cost["cx"])
     for bad in (np.zeros(16), np.ones(8), np.full(16, np.nan), np.ones(16) * 1j):

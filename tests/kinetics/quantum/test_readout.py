@@ -6,7 +6,7 @@ import pytest
 from heatbath.errors import InvalidArgumentError
 from heatbath.kinetics.jeans import Maxwellian, perturbed
 from heatbath.kinetics.phase_grid import PhaseGrid
-from heatbath.kinetics.quantum import AmplitudeEstimation, PhaseRegisters, Peek, Shots, apply, decode, encode
+from heatbath.kinetics.quantum import AmplitudeEstimation, Peek, PhaseRegisters, Shots, apply, decode, encode
 from heatbath.kinetics.quantum.amplitude_estimation import (
     Schedule,
     estimate_probability,

@@ -16,7 +16,9 @@ def algorithm(ratio=0.3, size=64, amplitude=0.1, *, encoding="amplitude", start=
     gas = Maxwellian.with_ratio(ratio)
     grid = PhaseGrid(size, size, 1.0, width * gas.sigma)
     encoded = encode(start(grid, gas, amplitude), grid, encoding)
-    return QuantumVlasov(grid, encoded, Gravity(1.0, options.pop("modes", 8)), options.pop("time_step", 0.05), **options)
+    return QuantumVlasov(
+        grid, encoded, Gravity(1.0, options.pop("modes", 8)), options.pop("time_step", 0.05), **options
+    )
 
 
 def run(quantum, steps, seed=0):

@@ -24,7 +24,9 @@ def basis_state(qubits: int, index: int = 0) -> Complex[Array, " amplitudes"]:
 def apply(circuit: Circuit, state: Complex[Array | np.ndarray, " amplitudes"]) -> Complex[Array, " amplitudes"]:
     """The state after ``circuit``. Raises ``InvalidArgumentError`` when the state has not 2^qubits amplitudes."""
     if np.shape(state) != (2**circuit.qubits,):
-        raise InvalidArgumentError(f"expected {2**circuit.qubits} amplitudes; found an array of shape {np.shape(state)}")
+        raise InvalidArgumentError(
+            f"expected {2**circuit.qubits} amplitudes; found an array of shape {np.shape(state)}"
+        )
     state = jnp.asarray(state)
     if not circuit.gates:
         return state * np.exp(1j * circuit.phase)

@@ -41,7 +41,8 @@ def run_in_aer(circuit: Circuit, state: np.ndarray) -> np.ndarray:
     full.save_statevector()  # pyright: ignore[reportAttributeAccessIssue]
     simulator = AerSimulator(method="statevector")
     ready = transpile(full, simulator, optimization_level=0)
-    return np.asarray(simulator.run(ready).result().get_statevector(ready))
+    phase, ready.global_phase = float(ready.global_phase), 0  # Aer turns the state by it before the start is set
+    return np.exp(1j * phase) * np.asarray(simulator.run(ready).result().get_statevector(ready))
 
 
 def _gate(gate: Gate):

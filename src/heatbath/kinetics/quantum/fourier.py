@@ -51,8 +51,7 @@ def shift(qubits: int, register: Sequence[int], cells: float | int) -> Circuit:
     weights = signed_weights(len(register))
     turn = -2 * math.pi * cells / 2 ** len(register)
     phases = (
-        Gate("p", qubit, angle=turn * weight)
-        for qubit, weight in zip(frequency_qubits(register), weights, strict=True)
+        Gate("p", qubit, angle=turn * weight) for qubit, weight in zip(frequency_qubits(register), weights, strict=True)
     )
     return analyse(qubits, register) + Circuit.of(qubits, phases) + synthesise(qubits, register)
 
@@ -61,7 +60,5 @@ def shift_when(qubits: int, register: Sequence[int], cells: float | int, control
     """``shift`` where ``control`` is 1. Only the phases need the control: without them the transforms undo each other."""
     full = shift(qubits, register, cells)
     side = len(analyse(qubits, register))
-    gates = [
-        gate.when(control) if side <= index < len(full) - side else gate for index, gate in enumerate(full.gates)
-    ]
+    gates = [gate.when(control) if side <= index < len(full) - side else gate for index, gate in enumerate(full.gates)]
     return Circuit.of(qubits, gates)

@@ -59,7 +59,9 @@ def prepare(qubits: int, register: Sequence[int], amplitudes: np.ndarray) -> Cir
     """
     values = np.asarray(amplitudes)
     if np.iscomplexobj(values) or values.shape != (2 ** len(register),):
-        raise InvalidArgumentError(f"expected {2 ** len(register)} real amplitudes; found {values.dtype} {values.shape}")
+        raise InvalidArgumentError(
+            f"expected {2 ** len(register)} real amplitudes; found {values.dtype} {values.shape}"
+        )
     if not np.isfinite(values).all() or not values.any():
         raise InvalidArgumentError("amplitudes must be finite and not all zero")
     circuit = Circuit(qubits)

@@ -114,7 +114,9 @@ def mean_amplitude(encoded: Encoded, grid: PhaseGrid) -> float:
     return encoded.total / (encoded.scale * np.sqrt(float(np.prod(grid.shape))))
 
 
-def interference_probabilities(psi: Array | np.ndarray, grid: PhaseGrid, mode: int, turn: complex | float) -> tuple[float, float]:
+def interference_probabilities(
+    psi: Array | np.ndarray, grid: PhaseGrid, mode: int, turn: complex | float
+) -> tuple[float, float]:
     """|A_0 +- A_k / turn|^2 / 2: the two outcomes of ``readout_circuits.interference`` (turn 1: real part, i: imaginary)."""
     _one_dimension(grid)
     waves = np.fft.fft(np.asarray(psi).sum(axis=1)) / np.sqrt(float(np.prod(grid.shape)))

@@ -39,9 +39,7 @@ def hadamard_test(registers: PhaseRegisters, mode: int, part: Part = "real") -> 
     _check(registers, mode)
     ancilla, turn = registers.ancilla, -2 * math.pi * mode / registers.grid.positions
     gates = [Gate("h", ancilla)]
-    gates += [
-        Gate("p", qubit, (ancilla,), angle=turn * 2**bit) for bit, qubit in enumerate(registers.position())
-    ]
+    gates += [Gate("p", qubit, (ancilla,), angle=turn * 2**bit) for bit, qubit in enumerate(registers.position())]
     if part == "imaginary":
         gates.append(Gate("p", ancilla, angle=-0.5 * math.pi))
     gates.append(Gate("h", ancilla))

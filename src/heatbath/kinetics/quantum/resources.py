@@ -49,7 +49,9 @@ def circuit_cx(circuit: Circuit) -> int:
         if gate.name == "x":
             total += not_cx(controls)
         elif controls > 1:
-            raise InvalidArgumentError(f"no closed count for {gate.name} with {controls} controls; transpile the circuit")
+            raise InvalidArgumentError(
+                f"no closed count for {gate.name} with {controls} controls; transpile the circuit"
+            )
         elif controls == 1:
             total += 1 if gate.name == "h" else 2
     return total

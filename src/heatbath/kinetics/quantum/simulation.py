@@ -1,6 +1,6 @@
 """A run of the quantum algorithm: Strang steps of a state, with gravity from what the read-out returns.
 
-    half a drift;  read the lowest modes of the density;  kick with their gravity;  half a drift
+half a drift;  read the lowest modes of the density;  kick with their gravity;  half a drift
 """
 
 import dataclasses
