@@ -10,7 +10,7 @@ from heatbath.errors import InvalidArgumentError, UsageError
 from heatbath.estimators import free_energy_difference
 from heatbath.experiments import references
 from heatbath.experiments.config import merge
-from heatbath.experiments.references import _systematic, from_run, matching, same_energies, system
+from heatbath.experiments.references import from_run, matching, same_energies, system
 from heatbath.io.datasets import load_reference, packaged_folder
 from heatbath.io.run_directory import RunDirectory
 
@@ -56,14 +56,6 @@ def test_a_target_finds_its_reference_and_no_other(dipeptide, monkeypatch, tmp_p
     assert matching(dipeptide, 310.0) is None
     assert matching(molecule("alanine-dipeptide", "amber14-obc1"), 300.0) is None
     assert matching(peptide("G", capped=True), 300.0) is None
-
-
-def test_resampling_counts_are_proportional():
-    """Systematic resampling: counts within one of n w, in order, so that frames stay in time order."""
-    weights = np.array([0.1, 0.0, 0.4, 0.5])
-    index = _systematic(weights, 1000, np.random.default_rng(0))
-    assert (np.diff(index) >= 0).all()
-    assert np.abs(np.bincount(index, minlength=4) - 1000 * weights).max() <= 1
 
 
 def test_unknown_systems_are_named():

@@ -15,7 +15,7 @@ import numpy as np
 
 from heatbath.errors import InvalidArgumentError, UsageError, nearest
 from heatbath.experiments.config import build, merge
-from heatbath.experiments.training_data import in_proportion
+from heatbath.experiments.resampling import in_proportion
 from heatbath.io.datasets import Reference, data_folder, load_reference, records, write_reference
 from heatbath.io.run_directory import RunDirectory
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from heatbath.ensemble import Ensemble
 from heatbath.errors import InvalidArgumentError, UsageError
+from heatbath.experiments.resampling import in_proportion
 from heatbath.io.run_directory import RunDirectory
 
 
@@ -104,13 +105,6 @@ def facts(data: TrainingData) -> Mapping[str, Any]:
         "configurations": len(data.train),
         "held_out": len(data.held_out),
     }
-
-
-def in_proportion(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """``count`` indices in order, in proportion to ``weights`` (systematic resampling from one uniform number)."""
-    cumulative = np.cumsum(weights)
-    points = (np.arange(count) + rng.random()) / count * cumulative[-1]
-    return np.clip(np.searchsorted(cumulative, points, side="right"), 0, len(weights) - 1)
 
 
 def _split(rows: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
