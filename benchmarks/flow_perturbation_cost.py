@@ -1,21 +1,22 @@
 """What does a weight cost? Log Jacobians of a continuous flow in 10 to 1000 dimensions, and at equal error of log Z.
 
-Times: 20 Euler steps of a residual perceptron (width 256, two layers, random weights). Draw (noise to x, the flow inverted to
-1e-5), and draw with weight, by each method; methods take turns within a round, ratios are taken within a round and their
-median is reported. One explicit pass over all steps, without inversion, is timed beside them.
+One flow for everything: 20 Euler steps of a residual perceptron (width 256, two layers, random weights), its last layer scaled so
+that the log singular values of the whole map have a spread near 0.1. It has no preferred axes and no diagonal Jacobian.
 
-Errors: 20 Euler steps of v(x) = Q [r (y + sin(y)/2)], y = Q^T x, with a random orthogonal Q and rates r of spread 0.1, so that
-log singular values of the whole map have a spread near 0.1 and no coordinate axis is special (the +-1 vectors of Hutchinson
-are exact for diagonal matrices). In the coordinates y the Jacobian is diagonal, so that every estimate can be compared with
-the exact value, which no method is told. Relative variance V of the weight and bias of log Z are those for a target that is
-the flow's own density (exact weights are then constant). Draws for an error of 0.05 in log Z: V / (0.05^2 - bias^2), none where
-the bias alone is larger.
+Times: draw (noise to x, the flow inverted to 1e-5), and draw with weight, by each method; methods take turns within a round, ratios
+are taken within a round and their median is reported. One explicit pass over all steps, without inversion, is timed beside them.
+
+Errors: at some draws x the exact log Jacobian, and many estimates by each method. Relative variance V of the weight and bias of log Z
+are those for a target that is the flow's own density (exact weights are then constant). Draws for an error of 0.05 in log Z:
+V / (0.05^2 - bias^2), none where the bias alone is larger.
 
     python benchmarks/flow_perturbation_cost.py [--quick] [--dry]
 """
 
 import argparse
+import json
 import time
+from pathlib import Path
 
 import jax
 
@@ -29,7 +30,7 @@ from record import record
 from heatbath.models.continuous_flow import ContinuousFlow, continuous_flow
 from heatbath.models.log_jacobian import ExactJacobian, FlowPerturbation, Hutchinson, MultiStepFlowPerturbation
 from heatbath.models.nets.residual import Dense
-from heatbath.models.nets.velocity import ResidualVelocity, Velocity
+from heatbath.models.nets.velocity import ResidualVelocity
 
 STEPS, SPREAD, ERROR = 20, 0.1, 0.05
 METHODS = {
@@ -42,45 +43,33 @@ METHODS = {
 }
 
 
-class Rotated(Velocity):
-    """The field described above."""
-
-    axes: jax.Array
-    rates: jax.Array
-
-    def __call__(self, x, t):
-        y = x @ self.axes
-        return self.axes @ (self.rates * (y + 0.5 * jnp.sin(y)))
-
-    def exact_log_det(self, x, steps: int):
-        """log|det Dg(x)| in float64, from the diagonal Jacobian in the coordinates y."""
-        y, axes, rates = x.astype(jnp.float64), self.axes.astype(jnp.float64), self.rates.astype(jnp.float64)
-        y, h = y @ axes, 1 / steps
-
-        def step(carry, _):
-            y, total = carry
-            total = total + jnp.sum(jnp.log(jnp.abs(1 - h * rates * (1 + 0.5 * jnp.cos(y)))))
-            return (y - h * rates * (y + 0.5 * jnp.sin(y)), total), None
-
-        return jax.lax.scan(step, (y, jnp.zeros(())), None, length=steps)[0][1]
-
-
-def timed_flow(dimension: int) -> ContinuousFlow:
-    """A perceptron as one would train, with random weights; its slope is a few times smaller than one over the step."""
-    key, key_last = jax.random.split(jax.random.key(dimension))
+def make_flow(dimension: int) -> ContinuousFlow:
+    """A perceptron as one would train, with random weights."""
+    key, key_last, key_spread = jax.random.split(jax.random.key(dimension), 3)
     net = ResidualVelocity.create(key, dimension, width=256, depth=2)
     last = Dense.create(key_last, 256, dimension, gain=1.0)
+    net = eqx.tree_at(lambda n: n.network.last, net, last)
+    last = eqx.tree_at(lambda n: n.weight, last, last.weight * SPREAD / spread(key_spread, net, dimension))
     net = eqx.tree_at(lambda n: n.network.last, net, last)
     return continuous_flow(net, (dimension,), steps=STEPS, integrator="euler")
 
 
-def make_flow(dimension: int) -> ContinuousFlow:
-    """The flow whose Jacobian is known, float32."""
-    random = np.random.default_rng(dimension)
-    axes, _ = np.linalg.qr(random.standard_normal((dimension, dimension)))
-    rates = SPREAD * random.standard_normal(dimension)
-    field = Rotated(jnp.asarray(axes, jnp.float32), jnp.asarray(rates, jnp.float32))
-    return continuous_flow(field, (dimension,), steps=STEPS, integrator="euler")
+@eqx.filter_jit
+def spread(key, velocity, dimension: int):
+    """About the spread of log singular values of the flow of ``velocity``: root of |symmetric part of Dv|^2 / D at normal places.
+
+    Half of |Dv n|^2 for isotropic n, because neither part of a matrix without structure is preferred.
+    """
+
+    def one(key):
+        key_place, key_time, key_direction = jax.random.split(key, 3)
+        x = jax.random.normal(key_place, (dimension,), jnp.float32)
+        n = jax.random.normal(key_direction, (dimension,), jnp.float32)
+        t = jax.random.uniform(key_time, (), jnp.float32)
+        moved = jax.jvp(lambda x: velocity(x, t), (x,), (n,))[1]
+        return 0.5 * jnp.sum(moved**2) / jnp.sum(n**2)
+
+    return jnp.sqrt(jnp.mean(jax.vmap(one)(jax.random.split(key, 256))))
 
 
 @eqx.filter_jit
@@ -96,20 +85,26 @@ def explicit_pass(flow, keys):
 
 
 @eqx.filter_jit
-def weighted(flow, log_jacobian, keys):
-    """Draws with log q, and its error."""
+def exact_at(flow, keys):
+    """Draws with their exact log|det Dg|, one after another."""
 
     def one(key):
-        x, _ = flow.from_base(flow.base.sample(key))
-        z, log_det = log_jacobian.estimate(jax.random.fold_in(key, 1), flow, x)
-        return flow.base.log_prob(z) + log_det, log_det - flow.velocity.exact_log_det(x, flow.steps)
+        x = flow.from_base(flow.base.sample(key))[0]
+        return x, ExactJacobian().estimate(key, flow, x)[1]
 
-    return jax.vmap(one)(keys)
+    return jax.lax.map(one, keys)
+
+
+@eqx.filter_jit
+def estimates(flow, log_jacobian, x, keys):
+    """(draw, repeat) independent log|det Dg| at every x, one x at a time."""
+    estimate = lambda key, x: log_jacobian.estimate(key, flow, x)[1]  # noqa: E731
+    return jax.lax.map(lambda pair: jax.vmap(estimate, in_axes=(0, None))(pair[1], pair[0]), (x, keys))
 
 
 @eqx.filter_jit
 def with_density(flow, log_jacobian, keys):
-    """As ``weighted`` without the comparison: what is timed."""
+    """Draws with log q."""
 
     def one(key):
         x, _ = flow.from_base(flow.base.sample(key))
@@ -128,7 +123,7 @@ def seconds(function, *arguments) -> float:
 
 def batches(dimension: int, *, quick: bool) -> dict[str, int]:
     """Draws at once, by method: the exact Jacobian carries ``dimension`` tangents for each."""
-    many = 128 if quick else 512
+    many = 128 if quick or dimension > 100 else 512
     return {name: (max(1, 1000 // dimension) if name.startswith("exact") else many) for name in METHODS}
 
 
@@ -156,27 +151,29 @@ def ratios(table: dict) -> dict:
     return {name: np.quantile(np.array(values) / base, [0.25, 0.5, 0.75]).tolist() for name, values in table.items()}
 
 
-def measure_errors(flow, draws: int) -> dict:
+def measure_errors(flow, places: int, repeats: int) -> dict:
     """Variance of log w, relative variance V of w, bias of log Z and the draws for the stated error, by method."""
+    x, exact = exact_at(flow, jax.random.split(jax.random.key(1), places))
+    keys = jax.random.split(jax.random.key(2), (places, repeats))
     found = {}
     for name, log_jacobian in METHODS.items():
         if name.startswith("exact"):
             found[name] = {"variance_log_w": 0.0, "relative_variance": 0.0, "bias": 0.0, "draws": 1.0}
             continue
-        parts = [
-            np.asarray(weighted(flow, log_jacobian, jax.random.split(jax.random.key(1 + i), 512))[1])
-            for i in range(draws // 512)
-        ]
-        error = -np.concatenate(parts)  # log w minus its exact value
-        mean = np.mean(np.exp(error))
-        relative = np.var(np.exp(error), ddof=1) / mean**2
-        uncertainty = np.sqrt(relative / error.size)
+        error = np.asarray(exact)[:, None] - np.asarray(
+            estimates(flow, log_jacobian, x, keys)
+        )  # log w less its exact value
+        means = np.exp(error).mean(axis=1)
+        mean = means.mean()
+        # places differ a little in their variances and biases, so that their spread is the error
+        uncertainty = means.std(ddof=1) / np.sqrt(places) / mean
+        relative = float(np.exp(error).var(ddof=1) / mean**2)
         # unbiased by construction where declared: the measured shift of log Z is shown, and is noise there
         bias = 0.0 if log_jacobian.unbiased_weight else float(np.log(mean))
         room = ERROR**2 - bias**2
         found[name] = {
-            "variance_log_w": float(error.var(ddof=1)),
-            "relative_variance": float(relative),
+            "variance_log_w": float(error.var(axis=1, ddof=1).mean()),
+            "relative_variance": relative,
             "shift_of_log_z": float(np.log(mean)),
             "shift_error": float(uncertainty),
             "bias": bias,
@@ -195,7 +192,16 @@ def report(data: dict) -> tuple[list[list], list[str]]:
             draws = error["draws"]
             total = None if draws is None else max(draws, 1.0) * ratio * plain_seconds
             rows.append(
-                [int(dimension), name, ratio, error["variance_log_w"], error.get("shift_of_log_z", 0.0), draws, total]
+                [
+                    int(dimension),
+                    name,
+                    ratio,
+                    error["variance_log_w"],
+                    error.get("shift_of_log_z", 0.0),
+                    error.get("shift_error", 0.0),
+                    draws,
+                    total,
+                ]
             )
     largest = max(data["dimensions"], key=int)
     last = data["dimensions"][largest]["ratios"]
@@ -216,22 +222,34 @@ def main():
     """Measure every dimension and write results/flow_perturbation_cost.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three dimensions, few rounds; prints only")
+    parser.add_argument("--only", type=int, nargs="*", default=[], help="these dimensions alone; prints only")
+    parser.add_argument(
+        "--part", type=Path, default=Path("runs/flow_perturbation_cost.json"), help="finished dimensions"
+    )
     parser.add_argument("--dry", action="store_true", help="print, do not write the results file")
     options = parser.parse_args()
-    dimensions = (10, 100, 1000) if options.quick else (10, 30, 100, 300, 1000)
-    rounds, draws = (3, 1024) if options.quick else (9, 8192)
+    dimensions = options.only or ((10, 100, 1000) if options.quick else (10, 30, 100, 300, 1000))
+    prints_only = bool(options.quick or options.dry or options.only)
+    rounds, places, repeats = (3, 8, 64) if options.quick else (7, 32, 512)
     data = {"steps": STEPS, "spread": SPREAD, "log_z_error": ERROR, "dimensions": {}}
+    if options.part.exists() and not prints_only:
+        data = json.loads(options.part.read_text())  # begun before: go on behind the last finished dimension
     for dimension in dimensions:
+        if str(dimension) in data["dimensions"]:
+            continue
         flow = make_flow(dimension)
-        times = measure_times(timed_flow(dimension), rounds, quick=options.quick)
-        entry = {"times": times, "ratios": ratios(times["seconds"]), "errors": measure_errors(flow, draws)}
+        times = measure_times(flow, rounds, quick=options.quick)
+        entry = {"times": times, "ratios": ratios(times["seconds"]), "errors": measure_errors(flow, places, repeats)}
         data["dimensions"][str(dimension)] = entry
+        if not prints_only:
+            options.part.parent.mkdir(parents=True, exist_ok=True)
+            options.part.write_text(json.dumps(data))
         print(dimension, {name: round(value[1], 2) for name, value in entry["ratios"].items()}, flush=True)
         for name, error in entry["errors"].items():
             print("   ", name, {key: value and round(value, 4) for key, value in error.items()}, flush=True)
     rows, notes = report(data)
     print("\n".join(notes))
-    if options.quick or options.dry:
+    if prints_only:
         return
     columns = [
         "dimension",
@@ -239,6 +257,7 @@ def main():
         "cost per draw (plain draws)",
         "Var log w",
         "shift of log Z",
+        "error",
         "draws",
         "seconds",
     ]
@@ -250,6 +269,7 @@ def main():
         notes=notes,
         data=data,
     )
+    options.part.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
