@@ -76,7 +76,9 @@ def _smoothed(log_weights: np.ndarray, relative_efficiency: float) -> tuple[np.n
     if math.isfinite(k):
         x = x.copy()
         probability = (np.arange(len(tail)) + 0.5) / len(tail)
-        with np.errstate(over="ignore"):  # a quantile beyond the largest number is cut to the largest weight like any other
+        with np.errstate(
+            over="ignore"
+        ):  # a quantile beyond the largest number is cut to the largest weight like any other
             x[tail] = np.minimum(np.log(_pareto_quantile(probability, k, sigma) + math.exp(cutoff)), 0.0)
     return x, k
 
