@@ -9,7 +9,7 @@ Delta F. At 300 K the reference is umbrella sampling (results/alanine_reference.
 Ramachandran divergence are compared with a reference ensemble; ``--references`` names finished runs of `heatbath sample` at
 any other temperature. Errors of one seed come from its weights; those of the mean from the spread over seeds.
 
-    python benchmarks/steerable_alanine.py MODEL [--references RUN ...] [--seeds 4] [--draws 100000] [--quick]
+    python benchmarks/steerable_alanine.py MODEL [--references RUN ...] [--seeds 4] [--draws 100000] [--work DIR] [--quick]
 """
 
 import argparse
@@ -102,6 +102,10 @@ def measure(target, model, card, temperature: int, options, reference: dict | No
     """All seeds at one temperature."""
     rows = []
     for seed in range(options.seeds):
+        place = None if options.work is None else options.work / f"{temperature}-{seed}-{options.draws}.json"
+        if place is not None and place.exists():
+            rows.append({name: np.array(value, dtype=float) for name, value in json.loads(place.read_text()).items()})
+            continue
         ensemble = drawn(target, model, card, temperature, options.draws, seed).ensemble
         difference, summary = free_energy_of_share(second_basin(target, ensemble)), weight_summary(ensemble.log_weights)
         row = {
@@ -117,6 +121,9 @@ def measure(target, model, card, temperature: int, options, reference: dict | No
             row["jsd"] = float(ramachandran_jsd(angles, reference["angles"], weights, reference["weights"]))
             row["jsd_unweighted"] = float(ramachandran_jsd(angles, reference["angles"], None, reference["weights"]))
         rows.append(row)
+        if place is not None:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(json.dumps({name: np.asarray(value).tolist() for name, value in row.items()}))
         print(temperature, seed, {name: value for name, value in row.items() if name != "profile"}, flush=True)
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
@@ -140,6 +147,7 @@ def main():
     parser.add_argument("--references", type=Path, nargs="*", default=[])
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--draws", type=int, default=100_000)
+    parser.add_argument("--work", type=Path, help="folder for finished seeds, so that an interrupted call goes on")
     parser.add_argument("--quick", action="store_true", help="few draws; nothing is recorded")
     options = parser.parse_args()
     if options.quick:

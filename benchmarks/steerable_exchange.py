@@ -14,6 +14,7 @@ Factors are ratios to plain exchange with its own ladder; errors are those of th
     python benchmarks/steerable_exchange.py                 # double well and many wells: about ten minutes
     python benchmarks/steerable_exchange.py --quick
     python benchmarks/steerable_exchange.py --model DIR     # alanine dipeptide as well
+    python benchmarks/steerable_exchange.py --work FILE     # go on where an interrupted call stopped
 """
 
 import argparse
@@ -134,12 +135,15 @@ def run(system: System, flow, method: str, rungs: int, seed: int, ladders: int) 
     }
 
 
-def compare(system: System, flow, options) -> tuple[list[list], dict]:
+def compare(system: System, flow, options, kept: "Kept") -> tuple[list[list], dict]:
     """Rows of the table and the numbers behind them."""
     arrangements = [("plain", system.rungs), *((name, 2) for name in METHODS), ("both", system.rungs)]
     rows, data, baseline = [], {}, None
     for method, rungs in arrangements:
-        found = [run(system, flow, method, rungs, seed, options.ladders) for seed in range(options.seeds)]
+        found = []
+        for seed in range(options.seeds):
+            name = f"{system.name}; {method}; {rungs} rungs; seed {seed}; {options.ladders} ladders; {system.rounds} rounds"
+            found.append(kept(name, lambda seed=seed: run(system, flow(), method, rungs, seed, options.ladders)))  # noqa: B023
         values = {name: np.array([row[name] for row in found]) for name in found[0]}
         baseline = values if baseline is None else baseline
         cells = [system.name, method, rungs]
@@ -149,6 +153,22 @@ def compare(system: System, flow, options) -> tuple[list[list], dict]:
         data[f"{method}, {rungs} rungs"] = {name: array.tolist() for name, array in values.items()}
         print(*rows[-1], sep=" | ", flush=True)
     return rows, data
+
+
+class Kept:
+    """Numbers of finished runs in a file, so that an interrupted call goes on; without a file it remembers nothing."""
+
+    def __init__(self, place: Path | None):
+        self.place = place
+        self.rows = json.loads(place.read_text()) if place is not None and place.exists() else {}
+
+    def __call__(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self.rows:
+            self.rows[name] = make()
+            if self.place is not None:
+                self.place.parent.mkdir(parents=True, exist_ok=True)
+                self.place.write_text(json.dumps(self.rows))
+        return self.rows[name]
 
 
 def mean_and_error(values: np.ndarray, digits: int = 1) -> str:
@@ -185,25 +205,29 @@ def molecule(options) -> tuple[System, Any]:
     return system, model
 
 
-def kept(options, number: int) -> dict | None:
-    """A system that an interrupted call has finished."""
-    place = None if options.work is None else options.work / f"steerable-exchange-{number}.json"
-    return json.loads(place.read_text()) if place is not None and place.exists() else None
+def finished(system: System, make: Callable[[], tuple[Any, str]], options, kept: Kept) -> tuple[list[list], dict, str]:
+    """One system from its flow to its rows; ``make() -> (flow, note)`` is called when a run that is not kept needs it."""
+    made: list = []
+
+    def flow():
+        made[:] = made or [make()]
+        return made[0][0]
+
+    note = kept(f"{system.name}; flow", lambda: (flow(), made[0][1])[1])
+    return (*compare(system, flow, options, kept), f"{system.name}: {note}")
 
 
-def finished(options, number: int, system: System | None) -> dict:
-    """One system from training to its rows; None is the molecule."""
-    if system is None:
-        system, flow = molecule(options)
-        note = f"{system.name}: the model in --model, trained at 600 K."
-    else:
+def systems(options) -> list[tuple[System, Callable[[], tuple[Any, str]]]]:
+    """Every system with the maker of its flow."""
+
+    def learnt(system):
         flow, seconds = trained(system, options.quick)
-        note = f"{system.name}: trained at T = {1 / system.hot:g} for {seconds:.0f} s on 50 000 exact draws."
-    rows, data = compare(system, flow, options)
-    found = {"name": system.name, "rows": rows, "data": data, "note": note}
-    if options.work is not None:
-        options.work.mkdir(parents=True, exist_ok=True)
-        (options.work / f"steerable-exchange-{number}.json").write_text(json.dumps(found))
+        return flow, f"trained at T = {1 / system.hot:g} for {seconds:.0f} s on 50 000 exact draws."
+
+    found: list = [(system, lambda system=system: learnt(system)) for system in toys(options.quick)]
+    if options.model:
+        system, flow = molecule(options)
+        found.append((system, lambda: (flow, "the model in --model, trained at 600 K.")))
     return found
 
 
@@ -211,18 +235,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller everything; nothing is recorded")
     parser.add_argument("--model", type=Path, help="directory of a steerable model of alanine dipeptide")
-    parser.add_argument("--work", type=Path, help="keep finished systems here, so that an interrupted call goes on")
+    parser.add_argument("--work", type=Path, help="file of finished runs, so that an interrupted call goes on")
     parser.add_argument("--seeds", type=int, default=None)
     parser.add_argument("--ladders", type=int, default=32)
     options = parser.parse_args()
     options.seeds = options.seeds or (2 if options.quick else 5)
     rows, data, notes = [], {}, []
-    systems = toys(options.quick) + ([None] if options.model else [])
-    for number, system in enumerate(systems):
-        found = kept(options, number) or finished(options, number, system)
-        rows += found["rows"]
-        data[found["name"]] = found["data"]
-        notes.append(found["note"])
+    kept = Kept(options.work)
+    for system, make in systems(options):
+        lines, numbers, note = finished(system, make, options, kept)
+        rows += lines
+        data[system.name] = numbers
+        notes.append(note)
     if options.quick:
         return
     record(

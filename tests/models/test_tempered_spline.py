@@ -19,8 +19,18 @@ def spline(smooth: bool) -> TemperedSpline:
     return TemperedSpline(Thermostat(1.0), *raw, smooth=smooth)
 
 
+@eqx.filter_jit
+def _log_densities(model, x):
+    return jax.vmap(model.log_prob)(x)
+
+
+@eqx.filter_jit
+def _draws(model, keys):
+    return jax.vmap(model.sample_and_log_prob)(keys)
+
+
 def log_densities(model, tau: float, x):
-    return np.asarray(jax.jit(jax.vmap(model.at(1 / tau).log_prob))(jnp.asarray(x)))
+    return np.asarray(_log_densities(model.at(1 / tau), jnp.asarray(x)))
 
 
 @pytest.mark.parametrize("smooth", [False, True])
@@ -30,9 +40,7 @@ def test_normalised_at_every_temperature(smooth):
     for tau in TEMPERATURES:
         density = np.exp(log_densities(model, tau, GRID[:, None]))
         assert abs(density.mean() * 2 * np.pi - 1) < 1e-3
-        x, log_prob = jax.jit(jax.vmap(model.at(1 / tau).sample_and_log_prob))(
-            jax.random.split(jax.random.key(1), 20_000)
-        )
+        x, log_prob = _draws(model.at(1 / tau), jax.random.split(jax.random.key(1), 20_000))
         np.testing.assert_allclose(log_densities(model, tau, x), log_prob, atol=1e-8)
         counts, edges = np.histogram(np.asarray(x)[:, 0], 16, (-np.pi, np.pi))
         expected = np.histogram(GRID, edges, weights=density * 2 * np.pi / len(GRID))[0] * len(x)
