@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from heatbath.errors import InvalidArgumentError
-from heatbath.training.cluster_moments import ClusterMoments
+from heatbath.training.cluster_moments import ClusterMoments, Moments
 
 
 def two_clusters(count=6000, seed=0):
@@ -37,20 +37,24 @@ def test_moments_are_those_of_the_clusters():
         np.testing.assert_allclose(found.means[index], mine.mean(axis=0), atol=1e-5)
         np.testing.assert_allclose(found.covariances[index], np.cov(mine.T, bias=True), atol=1e-5)
     np.testing.assert_allclose(found.mean, data.mean(axis=0), atol=1e-5)
-    np.testing.assert_allclose(found.covariance, np.cov(data.T, bias=True), atol=1e-5)
 
 
-def test_principal_axes_diagonalise_the_covariances_after_a_linear_map():
+def test_common_axes_diagonalise_both_covariances():
     """Axes in other coordinates than the variances would make a net that starts at a wrong density."""
     data, _ = two_clusters()
-    process = ClusterMoments(data, draws=6000, batch_size=2000)
-    found = process.moments(driven(process))
-    linear = np.random.default_rng(1).standard_normal((3, 3))
-    axes, variances, centres = found.principal(found.mean, linear)
+    found = ClusterMoments(data, draws=6000, batch_size=500)
+    found = found.moments(driven(found))
+    values, vectors = np.linalg.eigh(found.pooled)
+    linear = (vectors / np.sqrt(values)) @ vectors.T
+    axes, variances, centres = found.common_axes(linear)
     for index in (0, 1):
         mapped = linear @ found.covariances[index] @ linear.T
-        np.testing.assert_allclose(axes[index].T @ mapped @ axes[index], np.diag(variances[index]), atol=1e-9)
+        np.testing.assert_allclose(axes.T @ mapped @ axes, np.diag(variances[index]), atol=1e-9)
+    np.testing.assert_allclose(found.shares @ variances, 1, atol=1e-9)
     np.testing.assert_allclose(centres, (found.means - found.mean) @ linear.T)
+    three = Moments(np.ones(3) / 3, np.zeros((3, 2)), np.stack([np.eye(2)] * 3))
+    with pytest.raises(InvalidArgumentError, match="two clusters"):
+        three.common_axes(np.eye(2))
 
 
 def test_fresh_draws_are_counted_and_too_few_are_refused():

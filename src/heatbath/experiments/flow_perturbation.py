@@ -1,7 +1,7 @@
 """Flow perturbation: a continuous flow whose draws are weighted without its Jacobian, and annealed over noise and directions.
 
-Stages: ``reference`` (molecules only: replica exchange), ``moments`` (gated-linear nets on whitened data: means and covariances of
-the clusters, where the net begins), ``training`` (v-prediction on data with equal numbers of both modes
+Stages: ``reference`` (molecules only: replica exchange), ``moments`` (gated-linear nets on whitened data: means and covariances
+of the clusters, where the net begins), ``training`` (v-prediction on data with equal numbers of both modes
 of the mixture, so that the flow is deliberately wrong about their weights, or on the reference), one stage of importance sampling
 for each log Jacobian that is compared, and ``annealing`` (SMC over noise and directions with multi-step flow perturbation).
 The mixture's mean energy, mode weights and log Z are exact; the report puts every way of weighting beside them.
@@ -49,8 +49,8 @@ class FlowConfig:
 class TrainingConfig:
     """How it is trained: ``steps`` of Adam at batch ``batch_size``, one-cycle ``rate``.
 
-    ``frames``: data for standardisation, for the moments of clusters and, for molecules, for learning; vectors are drawn afresh at
-    every step.
+    ``frames``: data for standardisation, for the moments of clusters and, for molecules, for learning; vectors are drawn
+    afresh at every step.
     """
 
     steps: int = 3000

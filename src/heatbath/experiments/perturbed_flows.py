@@ -125,11 +125,11 @@ def make_flow(key: jax.Array, prepared: Any, frames: np.ndarray) -> ContinuousFl
 
 
 def along_clusters(key: jax.Array, prepared: Any, found: Moments) -> ContinuousFlow:
-    """The untrained gated-linear flow, whitened by the covariance of the data, with its axes along those of their clusters."""
+    """The untrained gated-linear flow, whitened by the covariance within clusters, with its axes along those they share."""
     settings, size = prepared.config.flow, found.means.shape[1]
-    whitening = Whitening(found.mean, found.covariance)
+    whitening = Whitening(found.mean, found.pooled)
     net = GatedLinearVelocity.create(key, size, gate_width=settings.width)
-    net = net.along(*found.principal(found.mean, np.asarray(whitening.inverse_root)))
+    net = net.along(*found.common_axes(np.asarray(whitening.inverse_root)))
     flow = continuous_flow(net, (size,), **_discrete(settings))
     return eqx.tree_at(lambda f: f.outer, flow, whitening)
 

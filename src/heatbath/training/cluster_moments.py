@@ -42,16 +42,21 @@ class Moments(NamedTuple):
         return self.shares @ self.means
 
     @property
-    def covariance(self) -> Float[np.ndarray, "d d"]:
-        """Covariance of all data: within clusters and between them."""
-        away = self.means - self.mean
-        return np.einsum("k,kij->ij", self.shares, self.covariances) + (away.T * self.shares) @ away
+    def pooled(self) -> Float[np.ndarray, "d d"]:
+        """Mean covariance within clusters."""
+        return np.einsum("k,kij->ij", self.shares, self.covariances)
 
-    def principal(self, mean: np.ndarray, linear: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Axes (cluster, d, d) in columns, variances along them and centres after y = linear (x - mean)."""
-        found = [np.linalg.eigh(linear @ covariance @ linear.T) for covariance in self.covariances]
-        axes, variances = np.stack([vectors for _, vectors in found]), np.stack([values for values, _ in found])
-        return axes, variances, (self.means - mean) @ linear.T
+    def common_axes(self, linear: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Axes (d, d) in columns, variances along them (cluster, d) and centres after y = linear (x - mean), for two clusters.
+
+        ``linear`` must make the pooled covariance the identity, which gives both clusters the same axes. Raises
+        ``InvalidArgumentError`` for another number of clusters.
+        """
+        if len(self.shares) != 2:
+            raise InvalidArgumentError(f"two clusters have common axes; found {len(self.shares)}")
+        first, axes = np.linalg.eigh(linear @ self.covariances[0] @ linear.T)
+        second = np.einsum("ij,ij->j", axes, linear @ self.covariances[1] @ linear.T @ axes)
+        return axes, np.stack([first, second]), (self.means - self.mean) @ linear.T
 
 
 class ClusterMoments(Process):
