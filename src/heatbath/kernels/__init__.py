@@ -7,12 +7,15 @@ from heatbath.kernels.gibbs import Gibbs
 from heatbath.kernels.hmc import HMC, MALA
 from heatbath.kernels.langevin import Langevin
 from heatbath.kernels.metropolis import RandomWalk
+from heatbath.kernels.piecewise_deterministic import BouncyParticle, ZigZag
 from heatbath.kernels.pivot import Pivot
+from heatbath.kernels.position_dependent import PositionDependentLangevin
 from heatbath.kernels.unadjusted_langevin import UnadjustedLangevin
 
 __all__ = [
     "HMC",
     "MALA",
+    "BouncyParticle",
     "Compose",
     "FlowProposal",
     "Gibbs",
@@ -21,7 +24,9 @@ __all__ = [
     "Langevin",
     "MixtureKernel",
     "Pivot",
+    "PositionDependentLangevin",
     "RandomWalk",
     "Repeat",
     "UnadjustedLangevin",
+    "ZigZag",
 ]

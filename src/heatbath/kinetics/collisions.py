@@ -189,7 +189,7 @@ def collision_rate(speed: Float[np.ndarray, "..."] | float, gamma: float, streng
     kummer = np.exp(-(near**2) / 2) * hyp1f1((3 + gamma) / 2, 1.5, near**2 / 2)
     far = np.maximum(speed, TABLE_SPEED)
     tail = far**gamma * np.polynomial.polynomial.polyval(far**-2, _series(gamma))
-    return strength * np.where(speed < TABLE_SPEED, np.exp(log_front) * kummer, tail)
+    return np.asarray(strength * np.where(speed < TABLE_SPEED, np.exp(log_front) * kummer, tail))
 
 
 def rescaled(w: Velocity, floor: float | None) -> Velocity:

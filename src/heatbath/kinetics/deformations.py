@@ -38,6 +38,10 @@ class Deformation(eqx.Module):
         that reason alone.
         """
 
+    @abc.abstractmethod
+    def slowest_ahead(self, flight: Flight) -> Scalar:
+        """log of the smallest speed on the rest of the flight, where it is known in closed form; else of the speed now."""
+
 
 class SimpleShear(Deformation):
     """L = K e1 (x) e2: w1(s) = w1 - K w2 s. ``rate`` is K > 0 (0: no flow)."""
@@ -61,13 +65,19 @@ class SimpleShear(Deformation):
         vector = jnp.stack([first, w.vector[1] * jnp.exp(-shift), w.vector[2] * jnp.exp(-shift)])
         return Velocity(vector, w.log_scale + shift)
 
+    def slowest_ahead(self, flight: Flight) -> Scalar:
+        w = flight.state
+        across = w.log_scale + 0.5 * jnp.log(w.vector[1] ** 2 + w.vector[2] ** 2)
+        return jnp.where(self._log_minimum(w) > flight.log_elapsed, across, self._log_speed(flight, flight.log_elapsed))
+
+    def _log_minimum(self, w: Velocity) -> Scalar:
+        """log of the time at which |w|^2, a parabola, is smallest: w1 / (K w2); -inf where that is not after the start."""
+        strain = self.rate * w.vector[1]
+        ahead = (w.vector[0] * strain > 0) & (strain != 0)
+        return jnp.where(ahead, jnp.log(jnp.where(ahead, w.vector[0] / jnp.where(ahead, strain, 1.0), 1.0)), -jnp.inf)
+
     def look_ahead(self, flight: Flight, log_length: Scalar, log_least: Scalar) -> tuple[Scalar, Scalar, Scalar]:
-        now = flight.log_elapsed
-        # |w|^2 is a parabola in s with its minimum at w1 / (K w2)
-        strain = self.rate * flight.state.vector[1]
-        ahead = (flight.state.vector[0] * strain > 0) & (strain != 0)
-        ratio = jnp.where(ahead, flight.state.vector[0] / jnp.where(ahead, strain, 1.0), 1.0)
-        log_minimum = jnp.where(ahead, jnp.log(ratio), -jnp.inf)
+        now, log_minimum = flight.log_elapsed, self._log_minimum(flight.state)
         halfway = log_difference(log_minimum, now) - jnp.log(2.0)
         shortened = jnp.minimum(log_length, jnp.maximum(halfway, log_least))
         log_length = jnp.where(log_minimum > now, shortened, log_length)
@@ -109,6 +119,9 @@ class Homoenergetic(Deformation):
         elapsed = jnp.exp(jnp.minimum(flight.log_elapsed, 201.0))
         w = flight.state
         return Velocity(_inverse(self.gradient_at(flight.log_start), elapsed) @ w.vector, w.log_scale)
+
+    def slowest_ahead(self, flight: Flight) -> Scalar:
+        return self.carried(flight).log_speed
 
     def look_ahead(self, flight: Flight, log_length: Scalar, log_least: Scalar) -> tuple[Scalar, Scalar, Scalar]:
         # |(I + hL)^-1 w| lies between |w| / (1 + h|L|) and |w| / (1 - h|L|)

@@ -36,12 +36,12 @@ class TaggedParticle(JumpProcess):
     def window(self, flight: Flight) -> Window:
         log_rate = self.law.log_rate(self.deformation.carried(flight).log_speed)
         log_factor = jnp.log(self.interval)
-        log_least = -jnp.inf
+        log_least = jnp.full_like(log_rate, -jnp.inf)
         if (
             self.law.sign < 0
         ):  # on the way to the slowest point the rate may rise; its value there bounds how short is useful
-            _, slowest, _ = self.deformation.look_ahead(flight, jnp.inf, jnp.inf)
-            log_least = log_factor - self.law.log_rate(jnp.where(jnp.isfinite(slowest), slowest, -600.0))
+            slowest = jnp.maximum(self.deformation.slowest_ahead(flight), -600.0)
+            log_least = log_factor - self.law.log_rate(slowest)
         log_length, slow, fast = self.deformation.look_ahead(flight, log_factor - log_rate, log_least)
         log_bound = self.law.log_rate(slow if self.law.sign < 0 else fast)
         return Window(log_length, log_bound + 1e-9)

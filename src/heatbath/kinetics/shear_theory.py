@@ -147,13 +147,13 @@ def log_uniform_cdf(y: Float[np.ndarray, "..."], gamma: float) -> np.ndarray:
     """
     a = _exponent(gamma)
     low = 1 / a - 1
-    return np.clip(np.log(np.maximum(y, low * 1e-9) / low) / -math.log1p(-a), 0.0, 1.0)
+    return np.asarray(np.clip(np.log(np.maximum(y, low * 1e-9) / low) / -math.log1p(-a), 0.0, 1.0))
 
 
 def log_uniform_quantile(probability: Float[np.ndarray, "..."], gamma: float) -> np.ndarray:
     """(1/a - 1) (1 - a)^(-probability)."""
     a = _exponent(gamma)
-    return (1 / a - 1) * (1 - a) ** -np.asarray(probability, float)
+    return np.asarray((1 / a - 1) * (1 - a) ** -np.asarray(probability, float))
 
 
 def memory(y: Float[np.ndarray, " particle"], gamma: float) -> complex:
@@ -184,4 +184,4 @@ def frozen_hazard(w2, w3, rate: float, gamma: float, strength: float = 1.0) -> n
         raise InvalidArgumentError(f"collisions freeze for gamma < -1 only; found gamma = {gamma}")
     a = -gamma
     front = strength * math.sqrt(math.pi) / 2 * math.exp(gammaln((a - 1) / 2) - gammaln(a / 2))
-    return front * np.hypot(w2, w3) ** (1 - a) / (rate * np.abs(w2))
+    return np.asarray(front * np.hypot(w2, w3) ** (1 - a) / (rate * np.abs(w2)))
