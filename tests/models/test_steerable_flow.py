@@ -32,10 +32,8 @@ def shaken(model, seed: int = 1, size: float = 0.1):
     """The model with noise on everything that training may change: an untrained net, far from the identity."""
     moving, rest = eqx.partition(model, trainable(model))
     leaves, tree = jax.tree.flatten(moving)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    leaves = [
-        leaf + size * jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)
-    ]
+    noise = np.random.default_rng(seed)
+    leaves = [leaf + size * noise.normal(size=leaf.shape).astype(leaf.dtype) for leaf in leaves]
     return eqx.combine(jax.tree.unflatten(tree, leaves), rest)
 
 
@@ -94,24 +92,23 @@ def breach(model) -> float:
     return max(float((log - own * beta / float(model.beta)).std()) for log, beta in zip(others, betas, strict=True))
 
 
-def torsions(dtype=jnp.float64) -> SteerableFlow:
+@functools.cache
+def torsions() -> SteerableFlow:
     """Reals and angles on the base with tables, whose energies and entropies differ from cell to cell."""
-    base = TorsionBase.create(Thermostat(0.4), 4, breathing=2, singles=1, pairs=1, orders=2, pair_orders=2, dtype=dtype)
-    base = eqx.tree_at(
-        lambda b: (b.single, b.pair),
-        base,
-        (
-            jax.random.normal(jax.random.key(7), base.single.shape, dtype),
-            0.3 * jax.random.normal(jax.random.key(8), base.pair.shape, dtype),
-        ),
+    base = TorsionBase.create(
+        Thermostat(0.4), 4, breathing=2, singles=1, pairs=1, orders=2, pair_orders=2, dtype=jnp.float64
     )
-    layers = volume_preserving_layers(jax.random.key(0), 4, 3, layers=2, width=16, depth=1, gain=0.5, dtype=dtype)
+    noise = np.random.default_rng(7)
+    tables = tuple(size * noise.normal(size=array.shape) for size, array in ((1.0, base.single), (0.3, base.pair)))
+    base = eqx.tree_at(lambda b: (b.single, b.pair), base, jax.tree.map(jnp.asarray, tables))
+    layers = volume_preserving_layers(jax.random.key(0), 4, 3, layers=2, width=16, depth=0, gain=0.5, dtype=jnp.float64)
     return shaken(SteerableFlow(base=base, bijection=layers))
 
 
-def untrained(dtype=jnp.float64, **options) -> SteerableFlow:
-    options = {"auxiliaries": 3, "layers": 4, "width": 16, "depth": 1, **options}
-    return shaken(steerable_flow(jax.random.key(0), 3, gain=0.5, dtype=dtype, **options))
+@functools.cache
+def untrained(**options) -> SteerableFlow:
+    options = {"auxiliaries": 3, "layers": 4, "width": 16, "depth": 0, **options}
+    return shaken(steerable_flow(jax.random.key(0), 3, gain=0.5, dtype=jnp.float64, **options))
 
 
 MODELS = {"affine": untrained, "additive": functools.partial(untrained, scaled=False), "torsions": torsions}
@@ -219,7 +216,7 @@ def test_torsion_base_starts_from_a_histogram():
     base = TorsionBase.create(Thermostat(1.0), 1, breathing=1, singles=1, dtype=jnp.float64).fitted(draws)
     grid = np.linspace(-0.5, 1.9, 25)
     v = jnp.stack([jnp.zeros(25), jnp.asarray(grid)], axis=1)
-    found = np.asarray(jax.vmap(base.log_prob)(v)) + 0.5 * np.log(2 * np.pi)
+    found = np.asarray(jax.jit(jax.vmap(base.log_prob))(v)) + 0.5 * np.log(2 * np.pi)
     exact = 3.0 * np.cos(grid - 0.7) - np.log(2 * np.pi * np.i0(3.0))
     np.testing.assert_allclose(found, exact, atol=0.12)
 
@@ -254,9 +251,11 @@ def trained(name: str, steps: int = 1500, layers: int = 6, width: int = 48):
     return fitted.model
 
 
-def quickly_trained():
-    """The smallest flow that is good enough for tests of a second."""
-    return trained("double well", steps=400, layers=4, width=24)
+@functools.cache
+def coarse() -> SteerableFlow:
+    """An untrained float32 flow that knows the width of the double well alone: weights have to do the rest."""
+    data = np.random.default_rng(0).normal(size=(500, 2)) * [1.3, 1.0]
+    return shaken(steerable_flow(jax.random.key(1), 2, data=data, layers=2, width=8, depth=0), size=0.05)
 
 
 def drawn(model, name: str, temperature: float, draws: int):
@@ -275,20 +274,23 @@ def wells(model, draws: int, temperature: float) -> tuple[float, float, float]:
     return difference, ensemble.log_z.value - target.log_z(beta), ensemble.ess() / ensemble.size
 
 
-def test_a_flow_of_one_temperature_knows_others():
-    """Free energies, log Z and energies at half and twice the temperature of the training: wrong weights would miss them.
+def test_weights_are_proper_at_every_temperature():
+    """Populations, log Z and energies of a flow that was made for one temperature: wrong weights would miss them.
 
-    Thresholds are 4.5 standard errors of 20 000 draws at an effective share of 0.3 (false alarms 1e-5 each).
+    Nine z-tests at 4.5 standard errors: false alarms 6e-5.
     """
-    model, target = quickly_trained(), TARGETS["double well"]
+    target = TARGETS["double well"]
     for temperature in (0.5, 1.0, 2.0):
-        difference, log_z, share = wells(model, 20_000, temperature)
-        assert abs(difference) < 0.14
-        assert abs(log_z) < 0.05
-        assert share > 0.3
-        ensemble = drawn(model, "double well", temperature, 20_000)
-        mean = ensemble.expect(np.asarray(ensemble.energies))
-        assert abs(mean.value - target.mean(target.energy, 1 / temperature)) < 4.5 * mean.standard_error
+        ensemble, beta = drawn(coarse(), "double well", temperature, 20_000), 1 / temperature
+        assert ensemble.ess() > 2000
+        left = ensemble.expect(np.asarray(ensemble.samples)[:, 0] < 0)
+        energy = ensemble.expect(np.asarray(ensemble.energies))
+        for found, exact in (
+            (left, target.mean(lambda x: x[0] < 0, beta)),
+            (energy, target.mean(target.energy, beta)),
+            (ensemble.log_z, target.log_z(beta)),
+        ):
+            assert abs(found.value - exact) < 4.5 * found.standard_error
 
 
 @pytest.mark.slow
@@ -321,15 +323,20 @@ def test_two_wells_at_untrained_temperatures(record_property):
         assert share > (0.5 if temperature == 1.0 else 0.1), f"ESS {share:.2f} at T = {temperature}"
 
 
-def test_the_law_holds_in_single_precision_after_training():
-    """float32 networks must not break the law by more than rounding, and training must not move what keeps it."""
-    assert breach(shaken(quickly_trained())) < 1e-4
-    assert breach(quickly_trained()) < 1e-4
+@pytest.mark.slow
+def test_the_law_holds_after_training():
+    """Training must not move what keeps the law."""
+    assert breach(trained("double well")) < 1e-4
+
+
+def test_the_law_holds_in_single_precision():
+    """float32 networks must not break the law by more than rounding."""
+    assert 0 < breach(coarse()) < 1e-4
 
 
 def test_forgotten_momenta_are_noticed():
     """Negative control: weights without the density of the momenta have the wrong log Z."""
-    model, target = quickly_trained(), TARGETS["double well"]
+    model, target = coarse(), TARGETS["double well"]
     u = ReducedEnergy(target, ThermoState(2.0))
 
     def forgetful(key):
@@ -343,7 +350,7 @@ def test_forgotten_momenta_are_noticed():
 def test_impossible_models_are_refused():
     """A negative temperature or a flow of one coordinate would give NaN much later."""
     with pytest.raises(TemperatureError, match="beta"):
-        untrained().at(-1.0)
+        Thermostat(1.0).at(-1.0)
     with pytest.raises(InvalidArgumentError, match="two coordinates"):
         volume_preserving_layers(jax.random.key(0), 1)
     with pytest.raises(InvalidArgumentError, match="breathing"):
