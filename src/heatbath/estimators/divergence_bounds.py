@@ -58,7 +58,7 @@ class DivergenceBound:
 
 
 def divergence_bound(
-    rates: Float[Array | np.ndarray, " streams"],
+    rates: Float[Array | np.ndarray, " rates"],
     p: Float[Array | np.ndarray, " streams"],
     delta: float,
     divergence: Divergence | str = "kl",

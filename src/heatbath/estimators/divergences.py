@@ -35,8 +35,8 @@ class Divergence(abc.ABC):
     name: str
 
     @abc.abstractmethod
-    def phi(self, u: np.ndarray) -> np.ndarray:
-        """phi(e^u); u may be -inf."""
+    def phi(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
+        """The function at t = e^u; u may be -inf."""
 
     def of(self, u: np.ndarray, p: np.ndarray) -> float:
         """D of the ratios e^u to the reference weights ``p``."""
@@ -74,11 +74,11 @@ class SmoothDivergence(Divergence):
         return math.inf
 
     @abc.abstractmethod
-    def log_ratio(self, y: np.ndarray) -> np.ndarray:
+    def log_ratio(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
         """ln t at which phi'(t) = y: -inf where phi'(0) > y."""
 
     @abc.abstractmethod
-    def conjugate(self, y: np.ndarray) -> np.ndarray:
+    def conjugate(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
         """phi*(y) = max_t (y t - phi(t)), inf beyond the largest slope."""
 
 
@@ -89,7 +89,7 @@ class PowerDivergence(SmoothDivergence):
     alpha: float
     scale: float = 1.0
 
-    def phi(self, u: np.ndarray) -> np.ndarray:
+    def phi(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
         a = self.alpha
         u = np.asarray(u, dtype=np.float64)
         small = np.abs(u) < _SERIES
@@ -110,7 +110,7 @@ class PowerDivergence(SmoothDivergence):
     def at_zero(self) -> float:
         return self.scale / self.alpha if self.alpha > 0 else math.inf
 
-    def log_ratio(self, y: np.ndarray) -> np.ndarray:
+    def log_ratio(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
         y = np.asarray(y) / self.scale
         if self.alpha == 1:
             return y
@@ -120,7 +120,7 @@ class PowerDivergence(SmoothDivergence):
                 base > 0, np.log(np.maximum(base, 0.0)) / (self.alpha - 1), -np.inf * np.sign(self.alpha - 1)
             )
 
-    def conjugate(self, y: np.ndarray) -> np.ndarray:
+    def conjugate(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
         a, y = self.alpha, np.asarray(y) / self.scale
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             if a == 1:
@@ -136,7 +136,7 @@ class PowerDivergence(SmoothDivergence):
 class JensenShannon(SmoothDivergence):
     """(KL(c || m) + KL(p || m)) / 2 with m = (c + p) / 2; at most ln 2."""
 
-    def phi(self, u: np.ndarray) -> np.ndarray:
+    def phi(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
         u = np.asarray(u, dtype=np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
             t = np.exp(u)
@@ -151,12 +151,12 @@ class JensenShannon(SmoothDivergence):
     def largest_slope(self) -> float:
         return 0.5 * math.log(2)
 
-    def log_ratio(self, y: np.ndarray) -> np.ndarray:
+    def log_ratio(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
         y = 2 * np.asarray(y)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.where(y < math.log(2), y - np.log(2 - np.exp(np.minimum(y, math.log(2)))), np.inf)
 
-    def conjugate(self, y: np.ndarray) -> np.ndarray:
+    def conjugate(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
         y = 2 * np.asarray(y)
         with np.errstate(divide="ignore"):
             return np.where(y < math.log(2), -0.5 * np.log(2 - np.exp(np.minimum(y, math.log(2)))), np.inf)
@@ -166,7 +166,7 @@ class JensenShannon(SmoothDivergence):
 class LeCam(SmoothDivergence):
     """sum (c - p)^2 / (c + p), the triangular discrimination; at most 2."""
 
-    def phi(self, u: np.ndarray) -> np.ndarray:
+    def phi(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
         u = np.asarray(u, dtype=np.float64)
         return np.expm1(u) * np.tanh(0.5 * u)
 
@@ -178,13 +178,13 @@ class LeCam(SmoothDivergence):
     def largest_slope(self) -> float:
         return 1.0
 
-    def log_ratio(self, y: np.ndarray) -> np.ndarray:
+    def log_ratio(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
         y = np.asarray(y)
         root = np.sqrt(np.maximum(1 - y, 0.0))
         with np.errstate(divide="ignore"):
             return np.where(y < 1, np.log(np.maximum(2 / root - 1, 0.0)), np.inf)
 
-    def conjugate(self, y: np.ndarray) -> np.ndarray:
+    def conjugate(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
         y = np.asarray(y)
         root = np.sqrt(np.clip(1 - y, 0.0, 4.0))
         return np.where(y < 1, (1 - root) * (3 - root), np.inf)
@@ -194,7 +194,7 @@ class LeCam(SmoothDivergence):
 class TotalVariation(Divergence):
     """Half the sum of |c - p|: the mass that has to be moved."""
 
-    def phi(self, u: np.ndarray) -> np.ndarray:
+    def phi(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
         return 0.5 * np.abs(np.expm1(u))
 
 
@@ -202,7 +202,7 @@ class TotalVariation(Divergence):
 class SupNorm(Divergence):
     """The largest |c / p - 1|: every weight within a share of the reference."""
 
-    def phi(self, u: np.ndarray) -> np.ndarray:
+    def phi(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
         return np.abs(np.expm1(u))
 
     def of(self, u: np.ndarray, p: np.ndarray) -> float:

@@ -9,6 +9,7 @@ The second is the golden rule with |V|^2 = pi sigma_e / mu^2 and the structure f
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -156,19 +157,31 @@ class CrystalRecoils(ElectronRecoils):
     points: int = 300
 
     def contributions(self, mass: float) -> tuple[np.ndarray, np.ndarray]:
-        nodes, shares = np.polynomial.legendre.leggauss(self.points)
-        low, high = self.window
-        energy = (0.5 * (high + low) + 0.5 * (high - low) * nodes)[:, None]
-        log_k = np.linspace(np.log(1e-7), np.log(1e-4), self.points)  # GeV: 0.1 to 100 keV
-        k = np.exp(log_k)[None, :]
-        step = log_k[1] - log_k[0]
+        energy, shares, k, step = _crystal_grid(self.window, self.points)
         per_mass = self.electrons.mass_density * 1e-3 * GEV_PER_KG * (1.973269804e-14) ** 3  # GeV^4
         prefactor = 1 / (8 * np.pi**2 * FINE_STRUCTURE * reduced_mass(mass, ELECTRON_GEV) ** 2 * per_mass)
         prefactor *= GEV_PER_KG * SECONDS_PER_DAY * LIGHT_CM_S * LIGHT_KM_S
-        parts = k**4 * step * self.electrons.loss(k, energy) * mediator_squared(k, self.mediator)
-        weights = 0.5 * (high - low) * shares[:, None] * 1e-9
+        parts = k**4 * step * _loss(self.electrons, self.window, self.points) * mediator_squared(k, self.mediator)
+        weights = shares * 1e-9
         lowest = (energy * 1e-9 / k + k / (2 * mass)) * LIGHT_KM_S
         return lowest, prefactor * parts * weights
+
+
+@functools.lru_cache(maxsize=8)
+def _crystal_grid(window: tuple[float, float], points: int):
+    """Energies (eV, a column) with their weights, and momenta (GeV, a row, 0.1 to 100 keV) with the step of their logarithm."""
+    nodes, shares = np.polynomial.legendre.leggauss(points)
+    low, high = window
+    energy = (0.5 * (high + low) + 0.5 * (high - low) * nodes)[:, None]
+    log_k = np.linspace(np.log(1e-7), np.log(1e-4), points)
+    return energy, 0.5 * (high - low) * shares[:, None], np.exp(log_k)[None, :], log_k[1] - log_k[0]
+
+
+@functools.lru_cache(maxsize=8)
+def _loss(electrons: ElectronGas, window: tuple[float, float], points: int) -> np.ndarray:
+    """The loss function on the grid: the same for all masses."""
+    energy, _, k, _ = _crystal_grid(window, points)
+    return electrons.loss(k, energy)
 
 
 def pairs_window(pairs: Sequence[int], gap: float, per_pair: float) -> tuple[float, float]:

@@ -62,7 +62,7 @@ class StandardHalo:
         z = self.v_esc / self.v0
         return float(erf(z)) - 2 * z * math.exp(-(z**2)) / math.sqrt(math.pi)
 
-    def speed_density(self, v: np.ndarray) -> np.ndarray:
+    def speed_density(self, v: np.ndarray | np.floating | float) -> np.ndarray:
         """f(v) of speeds in the detector, per km/s; integrates to one."""
         v, ve, v0 = np.asarray(v, dtype=float), self.earth_speed, self.v0
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -72,7 +72,7 @@ class StandardHalo:
         inside = (v >= 0) & (v < self.largest_speed)
         return np.where(inside, v / (math.sqrt(math.pi) * v0 * ve * self.normalisation) * spread, 0.0)
 
-    def inverse_speed(self, smallest: np.ndarray) -> np.ndarray:
+    def inverse_speed(self, smallest: np.ndarray | np.floating | float) -> np.ndarray | np.floating:
         """eta(v_min) = int_{v > v_min} f(v) / v dv in s/km, in closed form."""
         x, y, z = np.asarray(smallest, dtype=float) / self.v0, self.earth_speed / self.v0, self.v_esc / self.v0
         tail = 2 * math.exp(-(z**2)) / math.sqrt(math.pi)

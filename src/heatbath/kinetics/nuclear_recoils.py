@@ -131,11 +131,11 @@ class NuclearRecoils:
         return density / squared * LIGHT_CM_S**2 * 1e-5 * SECONDS_PER_DAY * GEV_PER_KG * 1e-6
 
 
-def smallest_speed(energy: np.ndarray, mass: float, nucleus: float) -> np.ndarray:
+def smallest_speed(energy: np.ndarray | np.floating | float, mass: float, nucleus: float) -> np.ndarray | np.floating:
     """v_min in km/s of a recoil in keV."""
     return LIGHT_KM_S * np.sqrt(nucleus * np.asarray(energy) * 1e-6 / 2) / reduced_mass(mass, nucleus)
 
 
-def largest_energy(speed: np.ndarray, mass: float, nucleus: float) -> np.ndarray:
+def largest_energy(speed: np.ndarray | np.floating | float, mass: float, nucleus: float) -> np.ndarray | np.floating:
     """2 mu^2 v^2 / m_N in keV."""
     return 2e6 * (reduced_mass(mass, nucleus) * np.asarray(speed) / LIGHT_KM_S) ** 2 / nucleus
