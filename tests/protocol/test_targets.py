@@ -15,7 +15,7 @@ import pytest
 from scipy.optimize import minimize
 
 from heatbath.spaces import Discrete, Euclidean
-from heatbath.targets import clusters, lattice, mixtures, toy
+from heatbath.targets import clusters, lattice, mixtures, spins, toy
 from heatbath.targets.base import Target
 
 SIGMAS = 4.5
@@ -46,6 +46,7 @@ CASES = {
     "lj13": Case(clusters.lj13),
     "ising": Case(lambda: lattice.ising((2, 4), coupling=0.7, field=0.2)),
     "potts": Case(lambda: lattice.potts((2, 3), states=3, coupling=0.8, field=-0.3)),
+    "spin-glass": Case(lambda: spins.spin_glass(8, scale=0.6, seed=3)),
     "ising-chain": Case(lambda: lattice.ising_chain(30, field=0.1)),
 }
 

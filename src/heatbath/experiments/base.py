@@ -53,6 +53,21 @@ EXPERIMENTS = {
             "heatbath.experiments.temperature_steerable_flow",
             "a flow trained at one temperature, weighted at others, and carrying swaps between them",
         ),
+        ExperimentEntry(
+            "generalized-ensemble",
+            "heatbath.experiments.generalized_ensemble",
+            "couplings from sampled spins, certificates of detailed balance for kernels, and what drives a driven model",
+        ),
+        ExperimentEntry(
+            "quantum-collisionless-boltzmann",
+            "heatbath.experiments.quantum_collisionless_boltzmann",
+            "self-gravitating phase space on qubits: circuits, growth of waves, collapse, and what reading the density costs",
+        ),
+        ExperimentEntry(
+            "halo-divergences",
+            "heatbath.experiments.halo_divergences",
+            "limits on dark matter for every halo within a divergence of the standard one, each with a certificate",
+        ),
     )
 }
 

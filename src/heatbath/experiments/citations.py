@@ -227,6 +227,57 @@ ENTRIES = {
   url = {http://github.com/google-deepmind},
   year = {2020}
 }""",
+    "generalized ensembles": """@article{matrix_generalized_ensembles,
+  author = {Guan, S.},
+  title = {Matrix approach to generalized ensemble theory},
+  year = {2025},
+  eprint = {2503.17898}, archiveprefix = {arXiv}
+}""",
+    "pseudo-likelihood": """@article{pseudo_likelihood,
+  author = {Besag, Julian},
+  title = {Statistical Analysis of Non-Lattice Data},
+  journal = {The Statistician},
+  volume = {24}, number = {3}, pages = {179--195}, year = {1975},
+  doi = {10.2307/2987782}
+}""",
+    "test of symmetry": """@article{bowker_symmetry,
+  author = {Bowker, Albert H.},
+  title = {A Test for Symmetry in Contingency Tables},
+  journal = {Journal of the American Statistical Association},
+  volume = {43}, number = {244}, pages = {572--574}, year = {1948},
+  doi = {10.1080/01621459.1948.10483284}
+}""",
+    "quantum collisionless boltzmann": """@article{quantum_collisionless_boltzmann,
+  author = {Yamazaki, S. and Uchida, F. and Fujisawa, K. and Miyamoto, K. and Yoshida, N.},
+  title = {Quantum algorithm for collisionless {Boltzmann} simulation of self-gravitating systems},
+  journal = {Computers \\& Fluids},
+  volume = {288}, pages = {106527}, year = {2025},
+  eprint = {2303.16490}, archiveprefix = {arXiv}
+}""",
+    "discrete velocities on qubits": """@article{quantum_collisionless_streaming,
+  author = {Todorova, Blaga N. and Steijl, Ren\\'e},
+  title = {Quantum algorithm for the collisionless {Boltzmann} equation},
+  journal = {Journal of Computational Physics},
+  volume = {409}, pages = {109347}, year = {2020}
+}""",
+    "amplitude estimation": """@article{maximum_likelihood_amplitude_estimation,
+  author = {Suzuki, Yohichi and others},
+  title = {Amplitude estimation without phase estimation},
+  year = {2019},
+  eprint = {1904.10246}, archiveprefix = {arXiv}
+}""",
+    "halo divergences": """@article{halo_divergences,
+  author = {Herrera, Gonzalo and Rappelt, Andreas},
+  title = {Information divergences to parametrize astrophysical uncertainties in dark matter direct detection},
+  year = {2024},
+  eprint = {2403.04959}, archiveprefix = {arXiv}
+}""",
+    "standard halo": """@article{direct_detection_conventions,
+  author = {Baxter, D. and others},
+  title = {Recommended conventions for reporting results from direct dark matter searches},
+  year = {2021},
+  eprint = {2105.00599}, archiveprefix = {arXiv}
+}""",
 }
 
 _METHODS = {
@@ -261,6 +312,13 @@ _METHODS = {
         "optax",
     ),
     "temperature-steerable-flow": ("boltzmann generators", "steerable flows", "replica exchange", "optax"),
+    "quantum-collisionless-boltzmann": (
+        "quantum collisionless boltzmann",
+        "discrete velocities on qubits",
+        "amplitude estimation",
+    ),
+    "halo-divergences": ("halo divergences", "standard halo"),
+    "generalized-ensemble": ("generalized ensembles", "pseudo-likelihood", "test of symmetry"),
 }
 
 

@@ -152,6 +152,15 @@ _ENTRIES = (
         kind="discrete",
     ),
     Entry(
+        "spin-glass",
+        "heatbath.targets.spins",
+        "spin_glass",
+        "spins with random fields and pair couplings; exact by enumeration up to 20 spins",
+        1.0,
+        {"spins": 12, "scale": 0.3, "density": 0.5, "seed": 0},
+        kind="discrete",
+    ),
+    Entry(
         "potts-2d",
         _LATTICE,
         "potts_square",
