@@ -44,7 +44,7 @@ class Peek(Readout):
     """Looks at the state vector: exact, free, impossible on a quantum computer."""
 
     def read(self, psi, encoded, grid, modes, random):
-        return Reading(_exact_density(psi, encoded, grid) - 1.0, peeked=True)
+        return Reading(exact_density(psi, encoded, grid) - 1.0, peeked=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +138,7 @@ def contrast_of(modes: np.ndarray, grid: PhaseGrid) -> np.ndarray:
     return 2.0 * np.real(waves @ np.asarray(modes))
 
 
-def _exact_density(psi: Array | np.ndarray, encoded: Encoded, grid: PhaseGrid) -> np.ndarray:
+def exact_density(psi: Array | np.ndarray, encoded: Encoded, grid: PhaseGrid) -> np.ndarray:
     """rho / mean rho from the state vector."""
     if encoded.encoding != AMPLITUDE:
         return position_probabilities(psi, grid) * grid.positions**grid.dimension
