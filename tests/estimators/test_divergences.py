@@ -58,7 +58,8 @@ def test_slopes_and_conjugates_belong_to_phi(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_bound_has_a_certificate(name, streams):
-    """Primal and dual meet within 1e-8 of the range, the ball is not left, weights are weights, and the bracket holds the reference."""
+    """Primal and dual meet within 1e-8 of the range, the ball is not left, weights are weights, and the
+    bracket holds the reference."""
     rate, p = streams
     for delta in (1e-6, 0.01, 0.1, 0.5, 2.0, 20.0):
         low, high = bracket(rate, p, delta, named(name))
@@ -89,7 +90,8 @@ def test_bounds_widen_as_concave_functions_and_their_slope_is_the_multiplier(nam
 
 
 def test_small_and_large_radii(streams):
-    """delta to 0: KL moves by sqrt(2 delta Var R); chi2 by exactly sqrt(delta Var R); delta to infinity: the best stream alone."""
+    """delta to 0: KL moves by sqrt(2 delta Var R); chi2 by exactly sqrt(delta Var R); delta to
+    infinity: the best stream alone."""
     rate, p = streams
     mean, spread = p @ rate, np.sqrt(p @ rate**2 - (p @ rate) ** 2)
     assert divergence_bound(rate, p, 1e-8, "kl").value - mean == pytest.approx(np.sqrt(2e-8) * spread, rel=1e-3)
@@ -104,7 +106,8 @@ def test_small_and_large_radii(streams):
 
 
 def test_tiny_minima_keep_their_digits():
-    """A minimum of 1e-30 of the reference is far below what a generic solver resolves: against mpmath-free algebra of two streams."""
+    """A minimum of 1e-30 of the reference is far below what a generic solver resolves: against
+    mpmath-free algebra of two streams."""
     p, rate = np.array([0.5, 0.5]), np.array([1.0, 0.0])
     # reverse KL of (c, 1 - c): -ln(4 c (1 - c)) / 2 = delta
     delta = 30.0

@@ -1,5 +1,7 @@
 """Halo, streams, recoil rates and limits: closed forms, quadrature, other codes, published orders of magnitude."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -22,7 +24,7 @@ def halo():
 
 def integral(function, low, high, kink):
     points = sorted({low, *(x for x in (kink,) if low < x < high), high})
-    return sum(quad(function, a, b, epsabs=0, epsrel=1e-13, limit=200)[0] for a, b in zip(points, points[1:], strict=False))
+    return sum(quad(function, a, b, epsabs=0, epsrel=1e-13, limit=200)[0] for a, b in itertools.pairwise(points))
 
 
 def test_the_speed_density_is_normalised(halo):
@@ -61,7 +63,9 @@ def test_streams_of_the_galactic_frame_are_those_of_the_detector(halo):
     assert galactic.weights @ galactic.modulation(lambda v: v) > 5.0
 
 
-@pytest.mark.parametrize(("name", "mass"), [("xenon-like", 30.0), ("xenon-like", 8.0), ("fluorine-like", 10.0), ("silicon-like", 0.05)])
+@pytest.mark.parametrize(
+    ("name", "mass"), [("xenon-like", 30.0), ("xenon-like", 8.0), ("fluorine-like", 10.0), ("silicon-like", 0.05)]
+)
 def test_streams_are_complete(halo, name, mass):
     """Sum of c R with the halo's weights is the integral of the rate with eta: 1e-4 at 1000 streams, better with more."""
     detector = detectors.load(name)
@@ -126,7 +130,8 @@ def test_tables_of_the_user(tmp_path, halo):
 
 
 def test_limits_of_counting_experiments():
-    """Known numbers: 2.303 and 6.681 events at 90 %, the unified interval 2.44 and 6.42 (3 seen, 1 expected), one empty gap 2.303."""
+    """Known numbers: 2.303 and 6.681 events at 90 %, the unified interval 2.44 and 6.42 (3 seen, 1
+    expected), one empty gap 2.303."""
     assert [upper_limit(0), upper_limit(3)] == pytest.approx([2.3026, 6.6808], abs=1e-4)
     assert upper_limit(0, method="feldman-cousins") == pytest.approx(2.44, abs=0.01)
     assert upper_limit(3, 1.0, method="feldman-cousins") == pytest.approx(6.42, abs=0.01)
@@ -139,17 +144,22 @@ def test_limits_of_counting_experiments():
 
 
 def test_limits_are_of_the_published_size(halo):
-    """The minimum of the xenon-like curve within a factor 2 of 4.1e-47 cm^2 near 30 GeV, the fluorine-like of 3.4e-41 at 30 GeV."""
+    """The minimum of the xenon-like curve within a factor 2 of 4.1e-47 cm^2 near 30 GeV, the
+    fluorine-like of 3.4e-41 at 30 GeV."""
     streams = Streams.of_halo(halo, 500)
     for name, published in (("xenon-like", 4.1e-47), ("fluorine-like", 3.4e-41)):
         detector = detectors.load(name)
-        limits = {m: detector.cross_section(streams.weights @ detector.counts(streams, m)) for m in (8.0, 20.0, 30.0, 45.0, 500.0)}
+        limits = {
+            m: detector.cross_section(streams.weights @ detector.counts(streams, m))
+            for m in (8.0, 20.0, 30.0, 45.0, 500.0)
+        }
         assert 0.5 < limits[30.0] / published < 2
         assert min(limits, key=limits.get) in (20.0, 30.0, 45.0)
 
 
 def test_the_electron_gas_obeys_its_sum_rule():
-    """int w Im(-1/eps) dw = pi/2 w_p^2 at every k: a wrong Lindhard function or unit breaks it. Small width, wide integral, 3 %."""
+    """int w Im(-1/eps) dw = pi/2 w_p^2 at every k: a wrong Lindhard function or unit breaks it. Small
+    width, wide integral, 3 %."""
     gas = ElectronGas(16.6, 2.33, width=0.3)
     energy = np.linspace(0.05, 4000.0, 40_000)
     for k in (1e-6, 5e-6, 1.5e-5):  # GeV
@@ -168,7 +178,9 @@ def test_atomic_rates_by_an_independent_loop(halo):
     me, alpha, light = 0.51099895e-3, 7.2973525693e-3, 299_792.458
     total = 0.0
     steps = np.linspace(log_q[0], log_q[-1], 3001)
-    column = np.array([np.interp(0.5 * np.log(energy / 13.605693122994), log_k, np.log(squared[:, i])) for i in range(31)])
+    column = np.array(
+        [np.interp(0.5 * np.log(energy / 13.605693122994), log_k, np.log(squared[:, i])) for i in range(31)]
+    )
     for x in steps:
         q = np.exp(x) * alpha * me
         lowest = ((energy + 12.4) * 1e-9 / q + q / (2 * mass)) * light
@@ -185,7 +197,8 @@ def test_atomic_rates_by_an_independent_loop(halo):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_nuclear_rates_against_wimprates():
-    """The ratio is N_esc^-2 at all masses and energies to 1e-3: that package multiplies by the truncation constant instead of dividing.
+    """The ratio is N_esc^-2 at all masses and energies to 1e-3: that package multiplies by the truncation constant
+    instead of dividing.
 
     Its conventions are put in: one nucleus of 131.293 units, and the atomic mass unit as mass of a nucleon.
     """
@@ -222,13 +235,17 @@ def test_electron_rates_on_the_tables_of_wimprates(halo):
     shells = {}
     for name, binding in (("5p", 12.4), ("4d", 75.6)):
         table = shell_data[name]
-        shells[name] = Shell(binding, np.asarray(table["lnks"]), np.asarray(table["lnqs"]), np.asarray(table["ffsquared"]))
+        shells[name] = Shell(
+            binding, np.asarray(table["lnks"]), np.asarray(table["lnqs"]), np.asarray(table["ffsquared"])
+        )
     energy = 20.0
     for name, shell in shells.items():
         ours = AtomicRecoils({name: shell}, 131.293, (10.0, 200.0), points=1500)
         total, steps = 0.0, np.linspace(shell.log_q[0], shell.log_q[-1], 4001)
         squared = [
-            float(wimprates.dme_ionization_ff(name, energy * nu.eV, np.array([np.exp(x) * nu.me * nu.c0 * nu.alphaFS]))[0])
+            float(
+                wimprates.dme_ionization_ff(name, energy * nu.eV, np.array([np.exp(x) * nu.me * nu.c0 * nu.alphaFS]))[0]
+            )
             for x in steps
         ]
         for x, f in zip(steps, squared, strict=True):

@@ -3,7 +3,8 @@
     max (min) sum_i c_i R_i   subject to   D(c || p) <= delta,  sum c = 1,  c >= 0
 
 For smooth divergences the optimum is c_i = p_i t((R_i - nu) / mu) with two multipliers; power divergences have one shape
-parameter left after normalisation, the others two nested roots, total variation and sup-norm are sorted and cut. Everything is done
+parameter left after normalisation, the others two nested roots, total variation and sup-norm are sorted and cut.
+Everything is done
 in the logarithm of the ratios, so that optima like 1e-76 of the reference come out with all their digits. Every bound carries
 the value of its dual problem,
 

@@ -1,11 +1,14 @@
 """Limits on dark matter for every halo within a divergence of a reference halo: the weakest and the strongest, with certificates.
 
 A halo is a list of streams with weights c; rates are linear in c. For every detector, mass, divergence and radius the expected
-counts are maximised and minimised over the ball D(c || p) <= delta around the halo p, by its dual; the two limits form a band with the
-reference halo inside. Stages: one per detector. The results also show the halos that make the extremes, and how far the weakest limit
+counts are maximised and minimised over the ball D(c || p) <= delta around the halo p, by its dual; the two limits
+form a band with the
+reference halo inside. Stages: one per detector. The results also show the halos that make the extremes, and how far
+the weakest limit
 can be from a halo-independent one.
 
-Idea: arXiv 2403.04959. Ours: the list of divergences, their exact solutions, the duals, and all detectors, which are cited parameters with
+Idea: arXiv 2403.04959. Ours: the list of divergences, their exact solutions, the duals, and all detectors, which are
+cited parameters with
 models for what the citations leave open.
 """
 

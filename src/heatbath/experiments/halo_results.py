@@ -45,7 +45,8 @@ def results(prepared: Any, done: Mapping[str, Any]) -> dict[str, Any] | None:
             "reasons": [check.sentence for check in failed or checks],
             "checks": [dataclasses.asdict(check) for check in checks],
             "cautions": [
-                "Detectors are cited exposures, windows and counts with our own models for efficiencies and targets: compare bands, not "
+                "Detectors are cited exposures, windows and counts with our own models for efficiencies and targets: "
+                "compare bands, not "
                 "absolute limits. No published likelihood is used."
             ],
         },
@@ -85,7 +86,9 @@ def _example(prepared: Any, rows: Mapping[str, Any]) -> tuple[float, np.ndarray]
 
 
 def extremes(prepared: Any, rows: Mapping[str, Any]) -> dict[str, Any]:
-    """The halos that make most and fewest counts within the middle radius, as densities over speed, and all brackets at that mass."""
+    """The halos that make most and fewest counts within the middle radius, as densities over speed, and
+    all brackets at that mass.
+    """
     mass, counts = _example(prepared, rows)
     streams, radii = prepared.streams, prepared.config.bounds.radii
     radius = radii[len(radii) // 2]

@@ -1,11 +1,14 @@
 """The collisionless Boltzmann equation with self-gravity on qubits, beside a classical solver and linear theory.
 
-Stages, each one run of the algorithm: ``free-streaming`` (no gravity, until the grid brings the wave back), ``growth-R`` for every ratio
+Stages, each one run of the algorithm: ``free-streaming`` (no gravity, until the grid brings the wave back),
+``growth-R`` for every ratio
 R = k / k_J (small waves against the dispersion relation), ``collapse-...`` (a nonlinear collapse, its gravity read by a peek,
-by shots and by amplitude estimation), ``dead-zone-...`` (a small wave with integer and with fractional kicks). The results add circuits
+by shots and by amplitude estimation), ``dead-zone-...`` (a small wave with integer and with fractional kicks). The
+results add circuits
 against exact shifts, the state against a classical run, errors of the read-out against its cost, and gate counts.
 
-Method: arXiv 2303.16490 for the physics and the order of operations. Ours, because that text does not fix it or was not at hand: both
+Method: arXiv 2303.16490 for the physics and the order of operations. Ours, because that text does not fix it or was
+not at hand: both
 encodings, the fractional kick, the interference read-out, amplitude estimation, and every number shown.
 """
 

@@ -1,4 +1,6 @@
-"""What the experiment quantum-collisionless-boltzmann found: rates, collapses, errors and costs of reading, gate counts, checks."""
+"""What the experiment quantum-collisionless-boltzmann found: rates, collapses, errors and costs of
+reading, gate counts, checks.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -279,7 +281,8 @@ def _zone_checks(found: Mapping[str, Any]) -> list[Check]:
         return []
     ends = {row["kick"]: row["mode"][-1] / row["mode"][0] for row in part["runs"]}
     words = (
-        f"A wave of {part['amplitude']:g} grows {ends['fractional']:.1f}-fold with the fractional kick and {ends['integer']:.1f}-fold "
+        f"A wave of {part['amplitude']:g} grows {ends['fractional']:.1f}-fold with the fractional kick and "
+        f"{ends['integer']:.1f}-fold "
         "with the integer kick, which acts on nothing weaker than half a cell."
     )
     return [Check("dead zone", ends["integer"] < ends["fractional"], words, ends["integer"], ends["fractional"])]

@@ -3,7 +3,8 @@
 Atoms:     dR/dlnE = N_T (rho/m) sigma_e / (8 mu^2) int q dq |f(k, q)|^2 |F_DM|^2 eta(v_min),   v_min = (E + E_b)/q + q/(2m)
 Crystals:  dR/dw   = (rho/m) sigma_e / (8 pi^2 alpha mu^2 rho_T) int k^3 dk Im(-1/eps(k, w)) |F_DM|^2 eta(w/k + k/(2m))
 
-The second is the golden rule with |V|^2 = pi sigma_e / mu^2 and the structure factor k^2 Im(-1/eps) / (2 pi alpha) of the electrons
+The second is the golden rule with |V|^2 = pi sigma_e / mu^2 and the structure factor k^2 Im(-1/eps) / (2 pi alpha)
+of the electrons
 (derived here; the f-sum rule is the test). F_DM is 1 for a heavy and (alpha m_e / q)^2 for a light mediator.
 """
 
@@ -73,7 +74,9 @@ class Shell:
 
 @dataclasses.dataclass(frozen=True)
 class AtomicRecoils(ElectronRecoils):
-    """Ionisation of an atom of ``mass_number``, recoil energies in ``window`` (eV). Nothing beyond the table, linear in its logs."""
+    """Ionisation of an atom of ``mass_number``, recoil energies in ``window`` (eV). Nothing beyond the
+    table, linear in its logs.
+    """
 
     shells: Mapping[str, Shell]
     mass_number: float
@@ -185,7 +188,9 @@ def _loss(electrons: ElectronGas, window: tuple[float, float], points: int) -> n
 
 
 def pairs_window(pairs: Sequence[int], gap: float, per_pair: float) -> tuple[float, float]:
-    """Deposited energies (eV) that make between ``pairs[0]`` and ``pairs[-1]`` electron-hole pairs: 1 + floor((w - gap) / per_pair)."""
+    """Deposited energies (eV) that make between ``pairs[0]`` and ``pairs[-1]`` electron-hole pairs: 1 +
+    floor((w - gap) / per_pair).
+    """
     if min(pairs) < 1:
         raise InvalidArgumentError(f"pairs are counted from one; found {pairs}")
     return gap + (min(pairs) - 1) * per_pair, gap + max(pairs) * per_pair

@@ -15,7 +15,9 @@ def momentum_transfer(energy_kev: np.ndarray, mass_number: int) -> np.ndarray:
 
 
 def helm_squared(energy_kev: np.ndarray, mass_number: int) -> np.ndarray:
-    """Helm: [3 j1(q r_n) / (q r_n)]^2 e^(-q^2 s^2), r_n^2 = c^2 + 7/3 pi^2 a^2 - 5 s^2, c = 1.23 A^(1/3) - 0.6, a = 0.52, s = 0.9 fm."""
+    """Helm: [3 j1(q r_n) / (q r_n)]^2 e^(-q^2 s^2), r_n^2 = c^2 + 7/3 pi^2 a^2 - 5 s^2, c = 1.23
+    A^(1/3) - 0.6, a = 0.52, s = 0.9 fm.
+    """
     if mass_number < 2:
         return np.ones_like(np.asarray(energy_kev, dtype=float))
     s = 0.9

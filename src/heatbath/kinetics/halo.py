@@ -32,7 +32,8 @@ def earth_velocity(day: float | np.ndarray, v0: float = 238.0) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class StandardHalo:
-    """``v0`` most probable speed, ``v_esc`` escape speed, ``earth_speed`` (252.1 is the mean of ``earth_velocity`` over a year), all km/s; ``density`` in GeV/cm^3.
+    """``v0`` most probable speed, ``v_esc`` escape speed, ``earth_speed`` (252.1 is the mean of ``earth_velocity``
+    over a year), all km/s; ``density`` in GeV/cm^3.
 
     Raises ``InvalidArgumentError`` unless all are positive and the Earth is slower than the escape speed.
     """

@@ -2,7 +2,8 @@
 
     dR/dE = rho sigma_p / (2 m mu_p^2) * C F^2(E) * eta(v_min(E)),    v_min = sqrt(m_N E / (2 mu_N^2))
 
-per mass of target; C = A^2 for spin-independent scattering with equal couplings, and (4/3) (J + 1)/J (a_p S_p + a_n S_n)^2 for spins.
+per mass of target; C = A^2 for spin-independent scattering with equal couplings, and (4/3) (J + 1)/J (a_p S_p + a_n
+S_n)^2 for spins.
 A single stream replaces eta by Theta(v - v_min) / v.
 """
 

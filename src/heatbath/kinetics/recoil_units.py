@@ -1,4 +1,6 @@
-"""Constants of recoil rates: masses in GeV, speeds in km/s, cross-sections in cm^2, targets in kg, time in days, recoils in keV."""
+"""Constants of recoil rates: masses in GeV, speeds in km/s, cross-sections in cm^2, targets in kg,
+time in days, recoils in keV.
+"""
 
 LIGHT_KM_S = 299_792.458
 LIGHT_CM_S = 2.99792458e10

@@ -2,7 +2,8 @@
 
 ``results["halo"]`` holds ``reference``, ``streams``, ``divergences``, ``radii``, and
 
-- ``detectors``: rows ``{"name", "summary", "source", "notes", "masses", "reference", "halo_independent", "weakest", "strongest"}``, limits in
+- ``detectors``: rows ``{"name", "summary", "source", "notes", "masses", "reference", "halo_independent", "weakest",
+"strongest"}``, limits in
   cm^2, the last two (mass, divergence, radius), null where there is none;
 - ``extremes``: ``detector``, ``mass``, ``radius``, ``speeds``, ``reference``, ``curves``, ``table``;
 - ``completeness`` and ``modulation``, optional.
@@ -45,7 +46,8 @@ def section(results: Mapping[str, Any]) -> Section | None:
         blocks.append(_modulation(found["modulation"]))
     blocks.append(_sources(found["detectors"]))
     lead = (
-        f"Upper limits for every halo within a divergence δ of the {found['reference']}, cut into {found['streams']} streams. The weakest and the "
+        f"Upper limits for every halo within a divergence δ of the {found['reference']}, cut into "
+        f"{found['streams']} streams. The weakest and the "
         "strongest limit of each ball are exact: every bound meets its dual."
     )
     return Section("Limits for all halos in a ball", lead, blocks, _headline(found))
@@ -65,7 +67,9 @@ def _headline(found: Mapping[str, Any]) -> list[Fact]:
 
 # Figures --------------------------------------------------------------------------------------------------------------
 def bands(found: Mapping[str, Any]) -> Plot:
-    """A panel per detector: the bands of the first divergence at every radius, the reference inside, the halo-independent limit."""
+    """A panel per detector: the bands of the first divergence at every radius, the reference inside,
+    the halo-independent limit.
+    """
     detectors, radii = found["detectors"], found["radii"]
     shades = np.linspace(0.45, 0.12, len(radii))
     with style.settings():
@@ -110,7 +114,10 @@ def bands(found: Mapping[str, Any]) -> Plot:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=min(6, len(labels)), fontsize=8.5)
         name = _NAMES[found["divergences"][0]]
-        caption = f"Limits against mass for all halos within a {name} divergence δ: a band opens downwards little and upwards without end near threshold."
+        caption = (
+            f"Limits against mass for all halos within a {name} divergence δ: a band opens downwards little and upwards "
+            "without end near threshold."
+        )
         header = ["detector", "mass (GeV)", "delta", "strongest (cm2)", "weakest (cm2)"]
         return style.finish(figure, "halo-bands", caption, header, data)
 
@@ -142,7 +149,8 @@ def by_divergence(found: Mapping[str, Any]) -> Plot:
         panels[0].set_ylabel("limit over the reference's")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8.5)
-        caption = f"Weakest and strongest limit of every divergence at δ = {found['radii'][place]:g}, over that of the reference halo."
+        radius = found["radii"][place]
+        caption = f"Weakest and strongest limit of every divergence at δ = {radius:g}, over that of the reference halo."
         return style.finish(
             figure, "halo-divergences", caption, ["detector", "divergence", "mass (GeV)", "strongest", "weakest"], data
         )
@@ -200,7 +208,10 @@ def _table(part: Mapping[str, Any]) -> Table:
             ]
         )
     heading = f"{part['detector']} at {number(part['mass'], 3)} GeV, δ = {part['radius']:g}"
-    note = "Expected counts over those of the reference halo; slope: change of the largest per unit of δ; gap: primal to dual, over the range of rates."
+    note = (
+        "Expected counts over those of the reference halo; slope: change of the largest per unit of δ; gap: primal to "
+        "dual, over the range of rates."
+    )
     return Table(["divergence", "smallest", "largest", "slope", "gap"], body, heading=heading, note=note)
 
 
@@ -212,10 +223,8 @@ def _modulation(part: Mapping[str, Any]) -> Facts:
                 f"δ = {row['radius']:g}", f"{percent(row['smallest'])} to {percent(row['largest'])}", "Kullback-Leibler"
             )
         )
-    return Facts(
-        facts,
-        heading=f"Annual modulation, {part['detector']} at {number(part['mass'], 3)} GeV, {part['streams']} streams in three dimensions",
-    )
+    where = f"{part['detector']} at {number(part['mass'], 3)} GeV"
+    return Facts(facts, heading=f"Annual modulation, {where}, {part['streams']} streams in three dimensions")
 
 
 def _sources(rows: Sequence[Mapping[str, Any]]) -> Table:

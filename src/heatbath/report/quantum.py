@@ -47,7 +47,8 @@ def section(results: Mapping[str, Any]) -> Section | None:
     if found.get("gates"):
         blocks.append(_gates(found["gates"]))
     lead = (
-        f"Phase space on {found['qubits']} qubits ({found['encoding']} encoding, one of them an ancilla). Waves longer than the Jeans length "
+        f"Phase space on {found['qubits']} qubits ({found['encoding']} encoding, one of them an ancilla). "
+        f"Waves longer than the Jeans length "
         "grow, shorter ones fade; gravity needs the density, and reading it is what costs."
     )
     return Section("Self-gravity on qubits", lead, blocks, _headline(found))
@@ -95,7 +96,10 @@ def growth(rows: Sequence[Mapping[str, Any]]) -> Plot:
         axes.set_xlabel(_TIME)
         axes.set_ylabel("density mode |ρ₁| / ρ₀")
         axes.legend(title="k / k_J", ncols=len(rows), loc="lower left", bbox_to_anchor=(0, 1), handlelength=1.3)
-        caption = "Small waves on qubits (lines) and the dispersion relation (dashed): growth below the Jeans wave number, damping above."
+        caption = (
+            "Small waves on qubits (lines) and the dispersion relation (dashed): growth below the Jeans wave number, "
+            "damping above."
+        )
         return style.finish(figure, "quantum-growth", caption, ["k / k_J", "time", "mode"], data)
 
 
@@ -121,7 +125,10 @@ def collapse(part: Mapping[str, Any]) -> Plot:
         axes.set_xlabel(_TIME)
         axes.set_ylabel("density mode |ρ₁| / ρ₀")
         axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1), handlelength=1.3, fontsize=8.5)
-        caption = "A collapse whose gravity is taken from the state vector, and from simulated measurements with their noise fed back."
+        caption = (
+            "A collapse whose gravity is taken from the state vector, and from simulated measurements with their noise "
+            "fed back."
+        )
         return style.finish(figure, "quantum-collapse", caption, ["read by", "time", "mode"], data)
 
 
@@ -253,7 +260,8 @@ def _gates(rows: Sequence[Mapping[str, Any]]) -> Table:
     names = ("drift", "kick", "strang", "integer_drift")
     body = [[Cell(str(row["qubits"])), *(Cell(number(row[name], 6)) for name in names)] for row in rows]
     note = (
-        "Controlled NOTs in closed form, equal position and velocity registers and an ancilla. The fractional drift moves all velocities at once; "
+        "Controlled NOTs in closed form, equal position and velocity registers and an ancilla. The "
+        "fractional drift moves all velocities at once; "
         "by whole cells every row takes a flag and a shift of its own (12 c − 18 for a NOT with c controls and clean ancillas)."
     )
     columns = ["qubits", "drift", "kick by any a(x)", "Strang step", "drift by whole cells"]

@@ -103,7 +103,8 @@ def test_grover_rotates_as_the_formula_says(setting):
 
 
 def test_amplitude_estimation_falls_as_one_over_the_queries():
-    """Four times the largest power: a quarter of the error, not half. 200 estimates each; threshold 30 % (error of a ratio 7 %)."""
+    """Four times the largest power: a quarter of the error, not half. 200 estimates each; threshold 30
+    % (error of a ratio 7 %)."""
     truth, errors, queries = 0.3137, [], []
     for levels in (3, 5, 7):
         schedule, random = Schedule.doubling(levels, 60), np.random.default_rng(levels)

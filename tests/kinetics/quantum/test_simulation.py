@@ -70,7 +70,8 @@ def test_growth_and_damping(ratio):
 
 
 def test_the_dead_zone_of_the_integer_kick():
-    """At A = 0.01 gravity never gathers half a cell and the wave only mixes away; at A = 0.3 it works. Drift by cells is harmless."""
+    """At A = 0.01 gravity never gathers half a cell and the wave only mixes away; at A = 0.3 it works.
+    Drift by cells is harmless."""
     expected = Maxwellian.with_ratio(0.5).growth_rate(2 * np.pi)
     window = (1.0, 3.0)
     base = {"ratio": 0.5, "time_step": 0.04, "amplitude": 0.01}

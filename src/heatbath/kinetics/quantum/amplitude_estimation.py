@@ -1,6 +1,7 @@
 """Amplitude estimation without phase estimation: maximum likelihood over Grover powers.
 
-A state whose "good" part has probability p = sin^2(theta) is rotated by Grover's iterate Q = A S_0 A^-1 S_good; after m of them the
+A state whose "good" part has probability p = sin^2(theta) is rotated by Grover's iterate Q = A S_0 A^-1 S_good;
+after m of them the
 good probability is sin^2((2m + 1) theta). Counts at powers 0, 1, 2, 4, ... pin theta down with an error that falls as one over
 the number of applications of A, where plain shots fall as one over its square root (Suzuki et al., arXiv 1904.10246).
 """

@@ -4,7 +4,8 @@ Amplitude encoding: after transforming x and a Hadamard on every velocity qubit,
 
     A_k = sum_x e^(-ikx) sum_v psi / sqrt(N_x N_v),
 
-proportional to rho_k. Its phase comes from interference with A_0, known from the conserved mass: P(+) - P(-) = 2 Re(conj(A_0) A_k).
+proportional to rho_k. Its phase comes from interference with A_0, known from the conserved mass: P(+) - P(-) = 2
+Re(conj(A_0) A_k).
 Probability encoding: <psi| e^(-ikx) |psi> = rho_k / rho_0 by a Hadamard test on the ancilla, P(0) = (1 + Re) / 2.
 """
 
