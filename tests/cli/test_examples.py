@@ -16,6 +16,10 @@ SHORTER = {
         *["sampler.samples=640", "sampler.warmup=5", "model.spins=4", "kernels.pairs=1000"],
         *["kernels.names=['gibbs-random']", "driven.spins=3", "driven.jumps=400", "driven.trajectories=4"],
     ],
+    "temperature-steerable-flow": [
+        *["model.size=toy", "training.steps=10", "training.frames=200", "training.validation_draws=50"],
+        *["inference.temperatures=['0.5']", "inference.draws=200", "inference.rounds=20", "inference.warmup=20"],
+    ],
     "train": ["training.steps=20", "training.validate_every=10", "training.validation_draws=50", "training.chunk=10"],
     "flow-perturbation": [
         *["training.steps=4", "training.batch_size=16", "training.frames=200"],
@@ -24,7 +28,7 @@ SHORTER = {
     ],
 }
 #: Compiling a force field, or the log Jacobians of a continuous flow, takes longer than a fast test may.
-LONG = {"alanine-dipeptide", "peptide", "flow-perturbation"}
+LONG = {"alanine-dipeptide", "peptide", "flow-perturbation", "steerable-flow"}
 FAST = [pytest.param(p, marks=[pytest.mark.slow] if p.stem in LONG else []) for p in EXAMPLES]
 
 

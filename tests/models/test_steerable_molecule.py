@@ -115,18 +115,18 @@ def centred(value):
 def test_the_law_holds_in_cartesian_space():
     """p^tau'(x) must be a power of p^tau(x) for positions; only the centre, whose law does not change, is left out."""
     x, log_prob = draws()
-    np.testing.assert_allclose(log_probs(model(), x, BETA), log_prob, atol=1e-7)
-    own = np.asarray(log_probs(model(), centred(x), BETA))
+    np.testing.assert_allclose(log_probs(model(), x, jnp.asarray(BETA)), log_prob, atol=1e-7)
+    own = np.asarray(log_probs(model(), centred(x), jnp.asarray(BETA)))
     assert own.std() > 1
     for tau in (0.3, 0.5, 0.8, 2.0, 3.0):
-        assert (np.asarray(log_probs(model(), centred(x), BETA / tau)) - own / tau).std() < 1e-7
+        assert (np.asarray(log_probs(model(), centred(x), jnp.asarray(BETA / tau))) - own / tau).std() < 1e-7
 
 
 def test_angles_themselves_break_the_law():
     """Negative control: the same law with the Jacobian of bonds and angles in the density fails in Cartesian space."""
     made, (x, _) = model(), draws()
     volume = np.asarray(jax.vmap(lambda x: -made.coordinates.from_cartesian(x)[1])(x["x"]))
-    own, hot = (np.asarray(log_probs(made, centred(x), BETA / tau)) - volume for tau in (1.0, 2.0))
+    own, hot = (np.asarray(log_probs(made, centred(x), jnp.asarray(BETA / tau))) - volume for tau in (1.0, 2.0))
     assert (hot - own / 2).std() > 0.05
 
 

@@ -67,10 +67,10 @@ def test_an_unnormalised_auxiliary_is_noticed():
 def test_steerable_models_propose_at_the_temperature_of_u():
     """One model, two temperatures: its momenta must be those of u.beta, or log Z is off by a constant."""
     model = steerable_flow(
-        jax.random.key(1), 1, auxiliaries=2, layers=2, width=8, gain=0.3, data=np.array([[-1.2], [1.2]])
+        jax.random.key(1), 1, auxiliaries=2, layers=2, width=8, depth=0, gain=0.3, data=np.array([[-1.2], [1.2]])
     )
     for beta in (0.5, 1.0):
-        u = ReducedEnergy(TARGET, ThermoState(beta))
+        u = ReducedEnergy(TARGET, ThermoState(jnp.asarray(beta)))
         ensemble = importance(jax.random.key(0), FromSteerable(model), u, 40_000)
         assert abs(ensemble.log_z.value - TARGET.log_z(beta)) < 4.5 * ensemble.log_z.standard_error
         assert ensemble.log_z.standard_error < 0.1

@@ -76,14 +76,14 @@ class SteerableConfig(TrainConfig):
 
     experiment: Literal["temperature-steerable-flow"] = NAME
     model: ModelConfig = dataclasses.field(default_factory=lambda: ModelConfig(kind="steerable-flow"))
-    training: TrainingConfig = dataclasses.field(default_factory=lambda: TrainingConfig(steps=6_000, frames=100_000))
+    training: TrainingConfig = dataclasses.field(default_factory=lambda: TrainingConfig(steps=3_000, frames=100_000))
     inference: InferenceConfig = dataclasses.field(default_factory=InferenceConfig)
 
 
 Config = SteerableConfig
 
 _DIPEPTIDE = {
-    "target": {"name": "alanine-dipeptide", "forcefield": "amber99sbildn-obc2"},
+    "target": {"name": "alanine-dipeptide"},
     "temperature": "600 K",
     "sampler": {"samples": 100_000},
 }

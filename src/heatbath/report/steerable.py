@@ -37,8 +37,8 @@ def section(results: Mapping[str, Any]) -> Section | None:
         blocks.append(Facts(facts))
     where = f" at {_at(found['trained_at'], found)}" if found.get("trained_at") else ""
     lead = (
-        f"The flow was trained{where} only. Scaling its normal prior gives every other temperature; weights correct what the "
-        "flow has not learned."
+        f"The flow was trained{where} only. Scaling its base gives every other temperature; weights correct what the flow "
+        "has not learned."
     )
     return Section("Temperature-steerable flow", lead, blocks, _headline(rows, found))
 
@@ -139,7 +139,7 @@ def delta_f(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Plot
         header = ["temperature", "delta F (kT)", "standard error (kT)", "reference (kT)", "standard error (kT)"]
         data = [(row["temperature"], *_pair(row.get("delta_f")), *_pair(row.get("reference"))) for row in rows]
         caption = (
-            "Free-energy difference at temperatures that the flow was not trained at; bars are two standard errors."
+            "Free-energy difference by the temperature; the flow was trained at one. Bars are two standard errors."
         )
         return style.finish(figure, "steerable-delta-f", caption, header, data)
 
@@ -158,7 +158,7 @@ def effective(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Pl
         _trained(axes, found)
         axes.set_xlabel(_axis(found))
         axes.set_ylabel("effective draws (%)")
-        caption = "How many draws remain after reweighting. It falls away from the temperature of the training."
+        caption = "How many draws remain after reweighting at each temperature."
         return style.finish(
             figure,
             "steerable-effective",
