@@ -230,7 +230,7 @@ def main():
     options = parser.parse_args()
     dimensions = options.only or ((10, 100, 1000) if options.quick else (10, 30, 100, 300, 1000))
     prints_only = bool(options.quick or options.dry or options.only)
-    rounds, places, repeats = (3, 8, 64) if options.quick else (7, 32, 512)
+    rounds, places = (3, 8) if options.quick else (7, 32)
     data = {"steps": STEPS, "spread": SPREAD, "log_z_error": ERROR, "dimensions": {}}
     if options.part.exists() and not prints_only:
         data = json.loads(options.part.read_text())  # begun before: go on behind the last finished dimension
@@ -238,6 +238,7 @@ def main():
         if str(dimension) in data["dimensions"]:
             continue
         flow = make_flow(dimension)
+        repeats = 64 if options.quick else 512 if dimension <= 30 else 128
         times = measure_times(flow, rounds, quick=options.quick)
         entry = {"times": times, "ratios": ratios(times["seconds"]), "errors": measure_errors(flow, places, repeats)}
         data["dimensions"][str(dimension)] = entry

@@ -25,9 +25,11 @@ from record import record
 QUICK = {
     "target.parameters.dimension": 50,
     "training.steps": 200,
-    "training.frames": 5000,
+    "training.frames": 40000,
+    "training.chunk": 50,
     "weights.draws": 200,
     "weights.annealed": 200,
+    "weights.pilot": 100,
     "weights.particles": 100,
     "weights.at_once": 100,
 }

@@ -69,6 +69,7 @@ class WeightsConfig:
     annealed:  particles of SMC, all populations together; ``particles`` in one; ``moves`` per particle and level
     step_size: sine of the largest angle by which a move turns the noise, at the start; ``refresh``: largest share of directions
                that it draws afresh
+    share:     share of the particles that stays effective from one level to the next, as a run of ``pilot`` particles finds them
     at_once:   draws in memory at once
     """
 
@@ -81,6 +82,8 @@ class WeightsConfig:
     moves: int = 2
     step_size: float = 0.7
     refresh: float = 0.7
+    share: float = 0.9
+    pilot: int = 500
     at_once: int = 1000
 
 
@@ -106,14 +109,16 @@ Config = FlowPerturbationConfig
 _THOUSAND = {
     "target": {"name": "gaussian-mixture", "parameters": {"dimension": 1000}},
     "flow": {"net": "gated-linear", "width": 64, "steps": 32, "integrator": "euler", "whiten": True},
-    "training": {"steps": 8000, "batch_size": 256, "rate": 5e-3, "frames": 60_000, "chunk": 50},
+    "training": {"steps": 300, "batch_size": 256, "rate": 3e-4, "frames": 1_500_000, "chunk": 50},
     "weights": {
         "compare": ("multi-step", "hutchinson-1"),
-        "draws": 2000,
-        "probes": 4,
+        "draws": 1500,
+        "probes": 8,
         "annealed": 4000,
-        "particles": 4000,
-        "moves": 2,
+        "particles": 1000,
+        "moves": 1,
+        "share": 0.6,
+        "pilot": 250,
         "at_once": 250,
     },
 }
@@ -128,11 +133,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "flow": {"net": "residual", "width": 2000, "depth": 1, "steps": 100, "integrator": "euler", "whiten": True},
             "training": {"steps": 200_000, "batch_size": 2048, "rate": 5e-4, "frames": 100_000, "chunk": 1000},
             "weights": {
-                "probes": 4,
                 "draws": 20_000,
                 "annealed": 40_000,
                 "particles": 10_000,
                 "moves": 2,
+                "share": 0.9,
+                "pilot": 1000,
                 "at_once": 5000,
             },
         },
@@ -185,7 +191,7 @@ def check(config: FlowPerturbationConfig, base: Path | None = None) -> FlowPertu
     for section in ("flow", "training", "weights"):
         for field in dataclasses.fields(getattr(config, section)):
             value = getattr(getattr(config, section), field.name)
-            least = 2 if field.name in ("particles", "annealed") else 0 if field.name == "depth" else 1
+            least = 2 if field.name in ("particles", "annealed", "pilot") else 0 if field.name == "depth" else 1
             if isinstance(value, int) and not isinstance(value, bool) and value < least:
                 raise InvalidArgumentError(f"{section}.{field.name} must be at least {least}; found {value}")
     for name in ("step_size", "refresh"):
@@ -193,6 +199,8 @@ def check(config: FlowPerturbationConfig, base: Path | None = None) -> FlowPertu
             raise InvalidArgumentError(
                 f"weights.{name} is above 0 and at most 1; found {getattr(config.weights, name)}"
             )
+    if not 0 < config.weights.share < 1:
+        raise InvalidArgumentError(f"weights.share is above 0 and below 1; found {config.weights.share}")
     return config
 
 

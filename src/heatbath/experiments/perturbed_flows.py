@@ -187,6 +187,8 @@ def annealer(prepared: Any, done: Mapping[str, Any]) -> GeneratorSampler:
         steps=settings.moves,
         step_size=settings.step_size,
         refresh=settings.refresh,
+        share=settings.share,
+        pilot=settings.pilot,
         at_once=settings.at_once,
     )
     return GeneratorSampler(prepared.target, inner, "flow perturbation and SMC")

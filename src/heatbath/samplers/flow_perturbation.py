@@ -35,7 +35,7 @@ from heatbath.models.log_jacobian import LogJacobian, Seeds, seeds_where
 from heatbath.random import named_key
 from heatbath.samplers.base import Sampled
 from heatbath.samplers.proposals import Proposal
-from heatbath.samplers.smc import SMCCarry, SMCSampler, smc
+from heatbath.samplers.smc import SMCCarry, SMCSampler, find_schedule, smc
 from heatbath.samplers.starts import energies_of
 from heatbath.state import LogDensity, ReducedEnergy, ThermoState
 from heatbath.targets.base import Target
@@ -207,14 +207,26 @@ class PathSampler(SMCSampler):
     """Independent populations over noise and directions along the schedule of a pilot run, one population per chunk.
 
     As ``SMCSampler``, with ``start`` a ``PathPrior`` of u = beta U + bias and ``kernel`` a ``PathMove`` (see ``path_sampler``);
-    production arrays hold x alone. The pilot run has ``pilot`` particles at most.
+    production arrays hold x alone. The pilot run has ``pilot`` particles at most, and keeps ``share`` of them effective from
+    level to level.
     """
 
     pilot: int = eqx.field(static=True, default=500)
+    share: float = eqx.field(static=True, default=0.9)
 
     def begin(self, key: Key[Array, ""]) -> SMCCarry:
-        smaller = dataclasses.replace(self, particles=min(self.pilot, self.particles))
-        return SMCSampler.begin(smaller, key)
+        schedule = find_schedule(
+            named_key(key, "pilot"),
+            self.start,
+            self.density(),
+            kernel=self.kernel,
+            particles=min(self.pilot, self.particles),
+            steps=self.steps,
+            share=self.share,
+            chunk=self.particles_at_once,
+        )
+        zero = jnp.zeros((), jnp.int32)
+        return SMCCarry(jax.random.key_data(named_key(key, "smc")), zero, schedule, zero, zero)
 
     def density(self) -> LogDensity:
         assert isinstance(self.start, PathPrior)
@@ -241,12 +253,19 @@ def path_sampler(
     step_size: float = 0.7,
     refresh: float = 0.7,
     resample_below: float = 0.5,
+    share: float = 0.9,
+    pilot: int = 500,
     at_once: int | None = None,
 ) -> PathSampler:
-    """The sampler of ``draws`` particles in populations of ``particles``; the other arguments are those of ``flow_smc``."""
+    """The sampler of ``draws`` particles in populations of ``particles``, on a schedule found by ``pilot`` particles.
+
+    The other arguments are those of ``flow_smc``.
+    """
     prior = PathPrior(proposal, ReducedEnergy(target, state))
     kernel = PathMove(jnp.asarray(step_size, dtype=float), prior, refresh)
-    return PathSampler(target, state, prior, kernel, draws, particles, steps, resample_below, at_once)
+    return PathSampler(
+        target, state, prior, kernel, draws, particles, steps, resample_below, at_once, pilot=pilot, share=share
+    )
 
 
 def require_invertible(key: Key[Array, ""], flow: ContinuousFlow, draws: int = 64) -> None:
