@@ -59,6 +59,9 @@ class GrowthConfig:
 class CollapseConfig:
     """A wave of ``amplitude`` at k / k_J = ``ratio`` until ``time``, with gravity read in each of ``readouts``.
 
+    Speeds up to ``width`` dispersions: matter that falls in gets fast, and what passes the largest speed comes back at the other
+    end.
+
     ``shots`` per step; amplitude estimation has Grover powers up to 2^(levels - 1) and ``shots_per_power``; read runs keep
     ``read_modes`` modes.
     """
@@ -66,6 +69,7 @@ class CollapseConfig:
     ratio: float = 0.3
     amplitude: float = 0.1
     time: float = 6.0
+    width: float = 10.0
     readouts: tuple[str, ...] = READOUTS
     shots: int = 20_000
     levels: int = 6
@@ -144,6 +148,7 @@ def check(config: QuantumConfig, base: Path | None = None) -> QuantumConfig:
         "algorithm.time_step": algorithm.time_step,
         "growth.time": config.growth.time,
         "collapse.time": config.collapse.time,
+        "collapse.width": config.collapse.width,
         "collapse.ratio": config.collapse.ratio,
         "run ratios": min(config.growth.ratios, default=1.0),
     }

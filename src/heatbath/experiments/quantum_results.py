@@ -30,6 +30,8 @@ from heatbath.kinetics.vlasov import Gravity, SemiLagrangianSolver, SpectralSolv
 
 #: Growth rates have to be this close to the dispersion relation, relative to it.
 RATE_TOLERANCE = 0.02
+#: Share of the mass near the largest speed above which a collapse has outgrown its grid.
+FAST = 1e-3
 #: Where a rate is fitted, in time; waves above k_J shed transients first.
 GROWING, FADING = (0.2, 2.5), (2.0, 4.0)
 
@@ -169,7 +171,15 @@ def collapse(prepared: Any, carries: Mapping[str, Any]) -> dict[str, Any]:
             "v": algorithm.grid.v,
             "time": float(len(times) * algorithm.time_step),
         }
+    made["fast"] = fast_share(decode(np.asarray(carries[name].psi), algorithm.encoded), algorithm.grid)
     return made
+
+
+def fast_share(f: np.ndarray, grid: PhaseGrid) -> float:
+    """Share of the mass at the outer tenth of the speeds, which is about to come back at the other end."""
+    fast = np.abs(grid.v) > 0.9 * grid.speed_limit
+    shares = [np.abs(np.moveaxis(f, axis, 0)[fast]).sum() / np.abs(f).sum() for axis in grid.velocity_axes]
+    return float(max(shares))
 
 
 def classical(algorithm: QuantumVlasov, psi: np.ndarray, times: np.ndarray) -> dict[str, Any]:
@@ -267,12 +277,17 @@ def _streaming_checks(found: Mapping[str, Any]) -> list[Check]:
 
 
 def _collapse_checks(found: Mapping[str, Any]) -> list[Check]:
-    part = (found.get("collapse") or {}).get("classical")
+    collapse = found.get("collapse") or {}
+    made = []
+    if "fast" in collapse:
+        words = f"{100 * collapse['fast']:.2g} % of the mass is within a tenth of the largest speed, where it leaves the grid."
+        made.append(Check("largest speed", collapse["fast"] < FAST, words, collapse["fast"], FAST))
+    part = collapse.get("classical")
     if not part:
-        return []
+        return made
     value = part["difference"]
     words = f"The state after the collapse differs from a classical spectral run by {value:.1e} of its largest value."
-    return [Check("classical solver", value < 1e-9, words, value, 1e-9)]
+    return [*made, Check("classical solver", value < 1e-9, words, value, 1e-9)]
 
 
 def _zone_checks(found: Mapping[str, Any]) -> list[Check]:

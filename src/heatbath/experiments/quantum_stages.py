@@ -115,6 +115,7 @@ def runs(config: Any) -> dict[str, tuple[QuantumVlasov, int]]:
         options = {
             "modes": collapse.read_modes if len(collapse.readouts) > 1 else None,
             "readout": readout(name, collapse),
+            "width": collapse.width,
         }
         algorithm = build(config, collapse.ratio, collapse.amplitude, **options)
         made[f"collapse-{name}"] = (algorithm, _steps(collapse.time, step))
@@ -128,9 +129,8 @@ def runs(config: Any) -> dict[str, tuple[QuantumVlasov, int]]:
 def build(config: Any, ratio: float, amplitude: float, *, start: str = "product", **options: Any) -> QuantumVlasov:
     """One algorithm: a wave of ``amplitude`` in a Maxwellian with k / k_J = ``ratio``."""
     gas = Maxwellian.with_ratio(ratio)
-    grid = PhaseGrid(
-        config.grid.positions, config.grid.velocities, 1.0, config.grid.width * gas.sigma, config.grid.dimension
-    )
+    width = options.pop("width", config.grid.width)
+    grid = PhaseGrid(config.grid.positions, config.grid.velocities, 1.0, width * gas.sigma, config.grid.dimension)
     values = eigenmode(grid, gas, amplitude) if start == "eigenmode" else perturbed(grid, gas, amplitude)
     modes = options.pop("modes", None) or config.algorithm.modes
     strength, time_step = options.pop("strength", 1.0), options.pop("time_step", config.algorithm.time_step)

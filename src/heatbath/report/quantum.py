@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from heatbath.report import style
 from heatbath.report.sections import Block, Cell, Fact, Figures, Section, Table
@@ -90,7 +91,7 @@ def growth(rows: Sequence[Mapping[str, Any]]) -> Plot:
             start = int(np.searchsorted(times, row["window"][0]))
             if start < len(times):
                 line = mode[start] * np.exp(row["expected"] * (times - times[start]))
-                axes.plot(times[start:], line[start:], color=colour, linestyle=(0, (2, 2)), linewidth=1.1)
+                axes.plot(times[start:], line[start:], color=style.THEMED["ink"], linestyle=(0, (3, 3)), linewidth=1.0)
             data += [(row["ratio"], t, m) for t, m in zip(times, mode, strict=True)]
         axes.set_yscale("log")
         axes.set_xlabel(_TIME)
@@ -185,6 +186,7 @@ def dead_zone(part: Mapping[str, Any]) -> Plot:
             axes.plot(row["times"], row["mode"], color=style.THEMED[colour], label=f"{row['kick']} kick")
             data += [(row["kick"], t, m) for t, m in zip(row["times"], row["mode"], strict=True)]
         axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(_TIME)
         axes.set_ylabel("density mode |ρ₁| / ρ₀")
         axes.legend()
@@ -218,7 +220,7 @@ def reading(rows: Sequence[Mapping[str, Any]]) -> Plot:
         axes.set_yscale("log")
         axes.set_xlabel("applications of the evolution")
         axes.set_ylabel("error of ρ₁ / ρ₀")
-        axes.legend(fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+        axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
         caption = (
             "Reading one mode: shots gain as the square root of their number, amplitude estimation in proportion to it."
         )
