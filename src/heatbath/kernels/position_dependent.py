@@ -30,7 +30,7 @@ class PositionDependentLangevin(Kernel):
     """
 
     diffusivity: Callable[[Array], Array]
-    step_size: Float[Array, ""] | float = eqx.field(default=0.1)
+    step_size: Float[Array, ""] | float = eqx.field()
 
     @property
     def evaluations(self) -> int:
