@@ -64,7 +64,8 @@ class InternalCoordinates(eqx.Module):
                 f"expected finite reference positions ({z_matrix.n_atoms}, 3) in nm; found {reference.shape}"
             )
         plain = InternalCoordinates(jnp.zeros(z_matrix.n_atoms - 3), z_matrix)
-        angles, torsions = (np.asarray(v) for v in plain.from_cartesian(jnp.asarray(reference, dtype=float))[0][1:])
+        measured = eqx.filter_jit(plain.from_cartesian)
+        angles, torsions = (np.asarray(v) for v in measured(jnp.asarray(reference, dtype=float))[0][1:])
         worst = int(np.argmin(np.sin(angles)))
         if math.sin(angles[worst]) < math.sin(math.radians(8)):
             raise StructureError(
