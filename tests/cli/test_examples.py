@@ -12,6 +12,11 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 SHORT = ["samples=64", "ladders=2", "rungs=3", "warmup=40", "thin=2", "chunk=8"]
 #: What else is shortened, by experiment.
 SHORTER = {
+    "quantum-collisionless-boltzmann": [
+        *["grid.positions=8", "grid.velocities=8", "growth.time=0.5", "collapse.time=0.2", "dead_zone.time=0.2"],
+        *["collapse.read_modes=1", "algorithm.modes=2"],
+    ],
+    "halo-divergences": ["halo.streams=40", "bounds.masses=2"],
     "generalized-ensemble": [
         *["sampler.samples=640", "sampler.warmup=5", "model.spins=4", "kernels.pairs=1000"],
         *["kernels.names=['gibbs-random']", "driven.spins=3", "driven.jumps=400", "driven.trajectories=4"],

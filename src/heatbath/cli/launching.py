@@ -81,7 +81,9 @@ def conclude(ended: Any, *, json: bool) -> int:
     if ended.results is not None and not (ended.results.get("run") or {}).get("finished"):
         note(f"The time was over before every sample was drawn; continue with: heatbath resume {path}")
     if ended.code == 4:
-        note(f"Finished but not converged; draw more with: heatbath extend {path} --samples +{_more(ended)}")
+        more = _more(ended)
+        cure = f"draw more with: heatbath extend {path} --samples +{more}" if more else "the report says why"
+        note(f"Finished but not converged; {cure}")
     return ended.code
 
 
@@ -108,10 +110,11 @@ def _scalar(estimate: Mapping[str, Any]) -> bool:
     return isinstance(estimate.get("value"), (int, float))
 
 
-def _more(ended: Any) -> int:
+def _more(ended: Any) -> int | None:
+    """As many samples as the run was asked for; None where an experiment draws none."""
     from heatbath.experiments.launch import load
 
-    return load(ended.run).sampler.samples
+    return getattr(getattr(load(ended.run), "sampler", None), "samples", None)
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -144,7 +144,11 @@ def snapshot(part: Mapping[str, Any]) -> Plot:
         figure.colorbar(mesh, ax=axes, label="f(x, v)")
         axes.set_xlabel("position x / L")
         axes.set_ylabel("velocity")
-        caption = f"Phase space at time {part['time']:.3g}: the wave has wound up. Read from the state vector."
+        lowest = percent(float(values.min() / values.max()))
+        caption = (
+            f"Phase space at time {part['time']:.3g}: the wave has wound up, finer than the grid. The lowest "
+            f"value is {lowest} of the highest. Read from the state vector."
+        )
         return style.finish(
             figure,
             "quantum-phase-space",
