@@ -14,7 +14,7 @@ Factors are ratios to plain exchange with its own ladder; errors are those of th
     python benchmarks/steerable_exchange.py                 # double well and many wells: about ten minutes
     python benchmarks/steerable_exchange.py --quick
     python benchmarks/steerable_exchange.py --model DIR     # alanine dipeptide as well
-    python benchmarks/steerable_exchange.py --work FILE     # go on where an interrupted call stopped
+    python benchmarks/steerable_exchange.py --work DIR      # go on where an interrupted call stopped
 """
 
 import argparse
@@ -31,10 +31,12 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from record import record
 
+from heatbath.io.trees import flatten, restore
 from heatbath.kernels import HMC, Kernel
 from heatbath.models.volume_preserving import steerable_flow
 from heatbath.samplers import geometric_ladder
@@ -92,20 +94,30 @@ def _first(x):
     return x[..., 0] > 0
 
 
-def trained(system: System, quick: bool):
-    """A flow for the hottest temperature, and the seconds its training took."""
+def trained(system: System, quick: bool, place: Path | None):
+    """A flow for the hottest temperature, and the seconds its training took; read from ``place`` where it is finished."""
     started = time.monotonic()
     draw = jax.jit(jax.vmap(lambda key: system.target.sample(key, system.hot)))
     data = draw(jax.random.split(jax.random.key(0), 50_000))
     model = steerable_flow(
         jax.random.key(1), data.shape[1], data=data, reference_beta=system.hot, layers=8, width=64, depth=1
     )
-    steps = 1000 if quick else 5000
+    if place is not None and place.exists():
+        with np.load(place) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        seconds = float(arrays.pop("seconds"))
+        changing, rest = eqx.partition(model, eqx.is_array)
+        return eqx.combine(restore(changing, arrays), rest), seconds
+    steps = 1000 if quick else 2000
     fitted = fit(
         jax.random.key(2), model, MaximumLikelihood(), data, steps=steps, batch_size=512,
         optimiser=AdamW(Cosine(3e-3, steps)), ema=0.995, augment=model.augment, steps_per_chunk=500,
     )  # fmt: skip
-    return fitted.model, time.monotonic() - started
+    seconds = time.monotonic() - started
+    if place is not None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(place, seconds=seconds, **flatten(eqx.filter(fitted.model, eqx.is_array)))
+    return fitted.model, seconds
 
 
 def run(system: System, flow, method: str, rungs: int, seed: int, ladders: int) -> dict[str, float]:
@@ -220,11 +232,15 @@ def finished(system: System, make: Callable[[], tuple[Any, str]], options, kept:
 def systems(options) -> list[tuple[System, Callable[[], tuple[Any, str]]]]:
     """Every system with the maker of its flow."""
 
-    def learnt(system):
-        flow, seconds = trained(system, options.quick)
+    def learnt(number, system):
+        place = None if options.work is None else options.work / f"flow-{number}.npz"
+        flow, seconds = trained(system, options.quick, place)
         return flow, f"trained at T = {1 / system.hot:g} for {seconds:.0f} s on 50 000 exact draws."
 
-    found: list = [(system, lambda system=system: learnt(system)) for system in toys(options.quick)]
+    found: list = [
+        (system, lambda number=number, system=system: learnt(number, system))
+        for number, system in enumerate(toys(options.quick))
+    ]
     if options.model:
         system, flow = molecule(options)
         found.append((system, lambda: (flow, "the model in --model, trained at 600 K.")))
@@ -235,13 +251,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller everything; nothing is recorded")
     parser.add_argument("--model", type=Path, help="directory of a steerable model of alanine dipeptide")
-    parser.add_argument("--work", type=Path, help="file of finished runs, so that an interrupted call goes on")
+    parser.add_argument("--work", type=Path, help="folder of finished runs, so that an interrupted call goes on")
     parser.add_argument("--seeds", type=int, default=None)
     parser.add_argument("--ladders", type=int, default=32)
     options = parser.parse_args()
     options.seeds = options.seeds or (2 if options.quick else 5)
     rows, data, notes = [], {}, []
-    kept = Kept(options.work)
+    kept = Kept(None if options.work is None else options.work / "runs.json")
     for system, make in systems(options):
         lines, numbers, note = finished(system, make, options, kept)
         rows += lines
