@@ -6,6 +6,7 @@ about 20 such tests are made, with fixed seeds.
 
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,8 +51,13 @@ def estimates(log_jacobian, flow, count, seed=1):
     """``count`` independent values of log_det at one x."""
     x = jnp.linspace(-1.0, 1.0, math.prod(flow.subspace.shape)).reshape(flow.subspace.shape)
     keys = jax.random.split(jax.random.key(seed), count)
-    run = jax.jit(lambda keys: jax.lax.map(lambda k: log_jacobian.estimate(k, flow, x)[1], keys, batch_size=4096))
-    return np.asarray(run(keys)), float(ExactJacobian().estimate(jax.random.key(0), flow, x)[1])
+    return np.asarray(_estimates(log_jacobian, flow, x, keys)), float(_estimates(ExactJacobian(), flow, x, keys[:1])[0])
+
+
+@eqx.filter_jit
+def _estimates(log_jacobian, flow, x, keys):
+    """One program for all flows and methods of equal shapes."""
+    return jax.vmap(lambda key: log_jacobian.estimate(key, flow, x)[1])(keys)
 
 
 def weight_score(log_dets, exact):
@@ -76,7 +82,7 @@ def test_mean_of_inverse_powers_of_the_stretch_is_the_inverse_determinant(dimens
     rng = np.random.default_rng(dimension)
     matrix = np.eye(dimension) + random_matrix(dimension, min(0.6, 1.2 / math.sqrt(dimension)), seed=dimension)
     matrix = matrix @ np.linalg.qr(rng.standard_normal((dimension, dimension)))[0]
-    values = stretches(matrix, FullSpace((dimension,)), 200_000, seed=dimension)
+    values = stretches(matrix, FullSpace((dimension,)), 50_000, seed=dimension)
     score, mean = weight_score(dimension * np.log(values), np.linalg.slogdet(matrix)[1])
     assert abs(score) < SIGMAS, mean
 
@@ -87,7 +93,7 @@ def test_the_exponent_is_the_dimension_of_the_mean_free_space():
     basis = space.basis().reshape(27, 30)
     inside = np.eye(27) + random_matrix(27, 0.2, seed=4)
     inside *= 1.3
-    values = stretches(basis.T @ inside @ basis, space, 200_000, seed=3)
+    values = stretches(basis.T @ inside @ basis, space, 60_000, seed=3)
     exact = np.linalg.slogdet(inside)[1]
     right, _ = weight_score(space.dimension * np.log(values), exact)
     wrong, mean = weight_score(30 * np.log(values), exact)
@@ -123,7 +129,7 @@ def test_flow_perturbation_is_unbiased_for_the_weight(log_jacobian):
     """A wrong exponent, sign or a direction shared between steps would shift the mean weight."""
     assert log_jacobian.unbiased_weight
     assert log_jacobian.bias is None
-    score, mean = weight_score(*estimates(log_jacobian, FLOW, 40_000))
+    score, mean = weight_score(*estimates(log_jacobian, FLOW, 12_000))
     assert abs(score) < SIGMAS, mean
 
 
@@ -137,10 +143,10 @@ def test_exact_is_the_determinant_of_the_whole_map():
 @pytest.mark.parametrize("distribution", ["rademacher", "normal"])
 def test_hutchinson_is_unbiased_for_the_logarithm_and_biased_for_the_weight(distribution):
     """Its weight is too large by about exp(Var/2); a suite that cannot see that would pass any estimate."""
-    hutchinson = Hutchinson(1, distribution, order=8)
+    hutchinson = Hutchinson(1, distribution, order=5)
     assert not hutchinson.unbiased_weight
     assert "log" in hutchinson.bias
-    values, exact = estimates(hutchinson, FLOW, 30_000)
+    values, exact = estimates(hutchinson, FLOW, 16_000)
     error = values.std(ddof=1) / math.sqrt(values.size)
     assert abs(values.mean() - exact) < SIGMAS * error
     score, mean = weight_score(values, exact)
@@ -149,9 +155,9 @@ def test_hutchinson_is_unbiased_for_the_logarithm_and_biased_for_the_weight(dist
 
 
 def test_hutchinson_gets_better_with_probes():
-    """Four probes have a quarter of the variance, within the error of two variances (10 % is ample at 20 000 draws)."""
-    one, _ = estimates(Hutchinson(1), FLOW, 20_000)
-    four, _ = estimates(Hutchinson(4), FLOW, 20_000)
+    """Four probes have a quarter of the variance, within the error of two variances (10 % is ample at 12 000 draws)."""
+    one, _ = estimates(Hutchinson(1, order=2), FLOW, 12_000)
+    four, _ = estimates(Hutchinson(4, order=2), FLOW, 12_000)
     assert 3.6 < one.var() / four.var() < 4.4
 
 
@@ -162,8 +168,6 @@ class RademacherDirections(MultiStepFlowPerturbation):
         class Corners(type(flow.subspace)):
             def direction(self, key, dtype=None):
                 return jax.random.rademacher(key, self.shape, dtype) / math.sqrt(self.dimension)
-
-        import equinox as eqx
 
         corners = eqx.tree_at(lambda f: f.base.subspace, flow, Corners(flow.subspace.shape))
         return super().evaluate(seeds, corners, x)
@@ -179,10 +183,10 @@ class ExponentOfAllCoordinates(MultiStepFlowPerturbation):
 def test_directions_that_are_not_isotropic_fail_and_are_refused():
     """Rademacher vectors belong to Hutchinson; in flow perturbation they bias the weight."""
     diagonal = linear_flow(np.diag([1.0, 0.5, -0.2, -0.6, -1.0]), steps=4)
-    score, mean = weight_score(*estimates(RademacherDirections(), diagonal, 20_000))
+    score, mean = weight_score(*estimates(RademacherDirections(), diagonal, 12_000))
     assert abs(mean - 1) > 0.05
     assert abs(score) > 20 or not np.isfinite(score), "corners of the cube were not noticed"
-    good, _ = weight_score(*estimates(MultiStepFlowPerturbation(), diagonal, 40_000))
+    good, _ = weight_score(*estimates(MultiStepFlowPerturbation(), diagonal, 12_000))
     assert abs(good) < SIGMAS
     with pytest.raises(InvalidArgumentError, match="isotropic"):
         FlowPerturbation(directions="rademacher")
@@ -208,16 +212,20 @@ def test_particles_have_the_exponent_of_their_subspace():
     """The whole chain for particles with a free centre: 3N - 3 is unbiased, 3N is not, and the density is that of R^(3N)."""
     matrix = -0.9 * np.eye(12) + random_matrix(12, 0.5, seed=1)
     flow = continuous_flow(
-        ParticleVelocity(jnp.asarray(matrix)), (4, 3), steps=6, centre_scale=0.7, dtype="float64", tolerance=1e-12
+        ParticleVelocity(jnp.asarray(matrix)), (4, 3), steps=4, centre_scale=0.7, dtype="float64", tolerance=1e-12
     )
-    right, _ = weight_score(*estimates(MultiStepFlowPerturbation(), flow, 30_000))
-    wrong, _ = weight_score(*estimates(ExponentOfAllCoordinates(), flow, 30_000))
+    right, _ = weight_score(*estimates(MultiStepFlowPerturbation(), flow, 8000))
+    wrong, _ = weight_score(*estimates(ExponentOfAllCoordinates(), flow, 8000))
     assert abs(right) < SIGMAS
     assert abs(wrong) > 20
     x = 0.5 * jax.random.normal(jax.random.key(2), (4, 3))
-    jacobian = jax.jacfwd(lambda flat: flow.to_base(flat.reshape(4, 3)).reshape(-1))(x.reshape(-1))
-    expected = flow.base.log_prob(flow.to_base(x)) + jnp.linalg.slogdet(jacobian)[1]
-    np.testing.assert_allclose(flow.log_prob(x), expected, atol=1e-12)
+
+    @jax.jit
+    def both(x):
+        jacobian = jax.jacfwd(lambda flat: flow.to_base(flat.reshape(4, 3)).reshape(-1))(x.reshape(-1))
+        return flow.log_prob(x), flow.base.log_prob(flow.to_base(x)) + jnp.linalg.slogdet(jacobian)[1]
+
+    np.testing.assert_allclose(*both(x), atol=1e-12)
 
 
 # The variance ---------------------------------------------------------------------------------------------------------
@@ -225,10 +233,10 @@ def test_particles_have_the_exponent_of_their_subspace():
 
 def test_variance_is_that_of_theory():
     """Var(log w) = 2 sum_k tr(S_k^2), S_k the traceless symmetric part of a step: within 20 %, and the analytic mean weight."""
-    dimension, steps = 40, 20
+    dimension, steps = 24, 16
     matrix = random_matrix(dimension, 0.6, seed=3)
     flow = linear_flow(matrix, steps)
-    values, exact = estimates(MultiStepFlowPerturbation(), flow, 8000)
+    values, exact = estimates(MultiStepFlowPerturbation(), flow, 4000)
     symmetric = -(matrix + matrix.T) / (2 * steps)
     symmetric -= np.trace(symmetric) / dimension * np.eye(dimension)
     theory = steps * 2 * np.trace(symmetric @ symmetric)
@@ -239,13 +247,13 @@ def test_variance_is_that_of_theory():
 
 def test_variance_falls_as_one_over_the_number_of_steps():
     """Slope -1 +- 0.15 of log variance against log K; a direction shared by all steps would give slope 0."""
-    matrix = random_matrix(20, 0.8, seed=5)
-    counts = np.array([4, 16, 64])
-    variances = [estimates(MultiStepFlowPerturbation(), linear_flow(matrix, int(k)), 4000)[0].var() for k in counts]
+    matrix = random_matrix(12, 0.8, seed=5)
+    counts = np.array([4, 12, 36])
+    variances = [estimates(MultiStepFlowPerturbation(), linear_flow(matrix, int(k)), 3000)[0].var() for k in counts]
     slope = np.polyfit(np.log(counts), np.log(variances), 1)[0]
     assert abs(slope + 1) < 0.15
-    single = [estimates(FlowPerturbation(), linear_flow(matrix, int(k)), 4000)[0].var() for k in (4, 64)]
-    assert abs(np.log(single[1] / single[0]) / np.log(16)) < 0.3, "one direction for all steps must not improve"
+    single = [estimates(FlowPerturbation(), linear_flow(matrix, int(k)), 3000)[0].var() for k in (4, 36)]
+    assert abs(np.log(single[1] / single[0]) / np.log(9)) < 0.3, "one direction for all steps must not improve"
 
 
 def test_time_grids_for_equal_shares_lower_the_variance():
@@ -258,13 +266,11 @@ def test_time_grids_for_equal_shares_lower_the_variance():
         def __call__(self, x, t):
             return 12 * t**11 * (self.matrix @ x)
 
-    import equinox as eqx
-
-    matrix = jnp.asarray(random_matrix(20, 0.8, seed=6))
-    flow = continuous_flow(Late(matrix), (20,), steps=24, dtype="float64", tolerance=1e-10)
+    matrix = jnp.asarray(random_matrix(10, 0.8, seed=6))
+    flow = continuous_flow(Late(matrix), (10,), steps=24, dtype="float64", tolerance=1e-10)
     better = eqx.tree_at(lambda f: f.times, flow, equalised_times(jax.random.key(0), flow))
     assert isinstance(better.times, TimeGrid)
     assert better.steps == flow.steps
-    before = estimates(MultiStepFlowPerturbation(), flow, 4000)[0].var()
-    after = estimates(MultiStepFlowPerturbation(), better, 4000)[0].var()
+    before = estimates(MultiStepFlowPerturbation(), flow, 3000)[0].var()
+    after = estimates(MultiStepFlowPerturbation(), better, 3000)[0].var()
     assert before / after > 1.5
