@@ -38,7 +38,7 @@ class Divergence(abc.ABC):
     def phi(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
         """The function at t = e^u; u may be -inf."""
 
-    def of(self, u: np.ndarray, p: np.ndarray) -> float:
+    def of(self, u: np.ndarray | np.floating, p: np.ndarray) -> float:
         """D of the ratios e^u to the reference weights ``p``."""
         return float(np.sum(p * self.phi(u)))
 
@@ -205,7 +205,7 @@ class SupNorm(Divergence):
     def phi(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
         return np.abs(np.expm1(u))
 
-    def of(self, u: np.ndarray, p: np.ndarray) -> float:
+    def of(self, u: np.ndarray | np.floating, p: np.ndarray) -> float:
         return float(np.max(self.phi(u)))
 
 

@@ -29,7 +29,7 @@ class Bands(Process):
 
     detector: Detector = eqx.field(static=True)
     streams: Streams = eqx.field(static=True)
-    masses: np.ndarray = eqx.field(static=True)
+    masses: tuple[float, ...] = eqx.field(static=True)
     divergences: tuple[str, ...] = eqx.field(static=True)
     radii: tuple[float, ...] = eqx.field(static=True)
 
@@ -66,5 +66,5 @@ class Bands(Process):
 def bands(prepared: Any, name: str) -> Bands:
     """The process of the detector called ``name``."""
     bounds, detector = prepared.config.bounds, prepared.detectors[name]
-    masses = np.geomspace(*detector.masses, bounds.masses)
+    masses = tuple(float(mass) for mass in np.geomspace(detector.masses[0], detector.masses[1], bounds.masses))
     return Bands(detector, prepared.streams, masses, bounds.divergences, bounds.radii)

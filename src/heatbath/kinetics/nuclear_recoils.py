@@ -95,7 +95,7 @@ class NuclearRecoils:
         total = np.zeros_like(energy)
         for isotope in self.isotopes:
             lowest = smallest_speed(energy, mass, isotope.mass)
-            total = total + isotope.share * self._shape(energy, isotope) * inverse_speed(lowest)
+            total = total + isotope.share * self._shape(energy, isotope) * inverse_speed(np.asarray(lowest))
         return self._scale(mass, density) * total
 
     def total(self, mass: float, inverse_speed: Callable[[np.ndarray], np.ndarray], density: float = 0.3) -> float:

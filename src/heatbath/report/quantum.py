@@ -120,7 +120,7 @@ def collapse(part: Mapping[str, Any]) -> Plot:
                 label="classical, splines",
             )
         for index, row in enumerate(part["runs"]):
-            name = _READOUTS.get(row["readout"], row["readout"])
+            name = _READOUTS.get(row["readout"]) or str(row["readout"])
             axes.plot(row["times"], row["mode"], color=style.THEMED[_COLOURS[index % 6]], label=name, linewidth=1.4)
             data += [(name, t, m) for t, m in zip(row["times"], row["mode"], strict=True)]
         axes.set_xlabel(_TIME)
@@ -251,7 +251,7 @@ def _costs(rows: Sequence[Mapping[str, Any]]) -> Table:
         each = row["applications_per_step"]
         body.append(
             [
-                Cell(_READOUTS.get(row["readout"], row["readout"])),
+                Cell(_READOUTS.get(row["readout"]) or str(row["readout"])),
                 Cell(number(each, 3) if each else "none", "" if each else "not possible on a quantum computer"),
                 Cell(number(row["gates_once"], 3) if row["gates_once"] else ""),
                 Cell(number(row["gates_in_all"], 3) if row.get("gates_in_all") else ""),
