@@ -120,7 +120,7 @@ def make_flow(key: jax.Array, prepared: Any, frames: np.ndarray) -> ContinuousFl
     """The untrained flow of the configuration, standardised by ``frames``."""
     settings, shape = prepared.config.flow, frames.shape[1:]
     molecule = not isinstance(prepared.target, GaussianMixture)
-    options = {"centre_scale": CENTRE_SCALE} if molecule else {"whiten": settings.whiten}
+    options: dict[str, Any] = {"centre_scale": CENTRE_SCALE} if molecule else {"whiten": settings.whiten}
     return continuous_flow(_velocity(key, settings, shape), shape, data=frames, **_discrete(settings), **options)
 
 
