@@ -16,6 +16,16 @@ SHORTER = {
         *["grid.positions=8", "grid.velocities=8", "growth.time=0.5", "collapse.time=0.2", "dead_zone.time=0.2"],
         *["collapse.read_modes=1", "algorithm.modes=2"],
     ],
+    "rayleigh-boltzmann-shear": ["particles.count=200", "particles.control=200", "particles.log_times=[1.0, 2.0]"],
+    "state-dependent-diffusion": [
+        *[
+            "dynamics.particles=400",
+            "dynamics.paths=100",
+            "dynamics.time=0.2",
+            "dynamics.path_time=0.1",
+            "dynamics.alphas=[0.5]",
+        ],
+    ],
     "halo-divergences": ["halo.streams=40", "bounds.masses=2"],
     "generalized-ensemble": [
         *["sampler.samples=640", "sampler.warmup=5", "model.spins=4", "kernels.pairs=1000"],

@@ -31,7 +31,7 @@ def wavy_array(x):
     return 1 + 0.6 * np.sin(2 * x)
 
 
-CDF = boltzmann_cdf(lambda x: 0.5 * x**2, -8, 8)
+CDF = boltzmann_cdf(lambda x: 0.5 * x**2, -8.0, 8.0)
 START = np.random.default_rng(3).normal(size=(COUNT, 1))
 
 
@@ -120,7 +120,7 @@ def test_without_the_drift_another_law_is_sampled(integrator, alpha):
     """D^-(1-alpha) exp(-u) is found, and Boltzmann's law is rejected at more than 10 sigma."""
     model = DiffusionModel(harmonic, wavy, alpha, consistent=False)
     end = simulate(jax.random.key(2), model, START, 0.01, 500, integrator=integrator, every=500)[:, -1, 0]
-    wrong = boltzmann_cdf(lambda x: 0.5 * x**2 + (1 - alpha) * np.log(wavy_array(x)), -8, 8)
+    wrong = boltzmann_cdf(lambda x: 0.5 * x**2 + (1 - alpha) * np.log(wavy_array(x)), -8.0, 8.0)
     assert stationarity(np.asarray(end), wrong).sigmas < 4
     assert stationarity(np.asarray(end), CDF).sigmas > 10
     x = jnp.array([0.3])

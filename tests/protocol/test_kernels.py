@@ -16,15 +16,18 @@ import pytest
 from heatbath.kernels import (
     HMC,
     MALA,
+    BouncyParticle,
     Compose,
     FlowProposal,
     Gibbs,
     Kernel,
     Langevin,
     MixtureKernel,
+    PositionDependentLangevin,
     RandomWalk,
     Repeat,
     UnadjustedLangevin,
+    ZigZag,
 )
 from heatbath.kernels.base import KernelInfo
 from heatbath.kernels.hmc import evaluate
@@ -77,6 +80,23 @@ class Case:
 
 WIDTHS = jnp.array([0.7, 1.5])
 WIDE = Normal(jnp.array([0.2, -0.1]), jnp.array([1.6, 1.0]))
+
+
+def wavy_diffusivity(x):
+    """A scalar D(x) that changes by a factor of three."""
+    return 1 + 0.5 * jnp.sin(2 * x[0]) * jnp.cos(x[1])
+
+
+def tilted_diffusivity(x):
+    """A matrix D(x) whose axes turn with the position."""
+    direction = jnp.stack([jnp.cos(x[0]), jnp.sin(x[0])])
+    return 0.5 * jnp.eye(2, dtype=x.dtype) + jnp.outer(direction, direction)
+
+
+#: Bounds of the mixture's second derivatives: from above (one over its smallest variance), and of their absolute value.
+STEEPEST = float(np.linalg.norm(target_called("mixture").whitening, 2, axis=(1, 2)).max() ** 2)
+SHARPEST = 950.0
+
 CASES = {
     "hmc": Case(HMC(0.25, num_steps=5, masses=WIDTHS), ("double-well", "mixture")),
     "hmc-random-length": Case(HMC(0.3, num_steps=6, fewest_steps=2, jitter=0.0)),
@@ -86,6 +106,10 @@ CASES = {
     "unadjusted-langevin": Case(UnadjustedLangevin(0.02, masses=WIDTHS), reversible=False, steps=20),
     "flow-proposal": Case(FlowProposal(WIDE), ("double-well", "mixture")),
     "flow-proposal-momenta": Case(FlowProposal(steerable_flow(jax.random.key(0), 2, layers=1, width=4, gain=0.2))),
+    "position-dependent": Case(PositionDependentLangevin(0.08, wavy_diffusivity)),
+    "position-dependent-matrix": Case(PositionDependentLangevin(0.08, tilted_diffusivity)),
+    "bouncy-particle": Case(BouncyParticle(STEEPEST, duration=0.7), ("mixture",), reversible=False),
+    "zig-zag": Case(ZigZag(SHARPEST, duration=0.7), ("mixture",), reversible=False),
     "repeat": Case(Repeat(MALA(0.4), 3)),
     "compose": Case(Compose((MALA(0.4), RandomWalk(0.8))), reversible=False),
     "mixture-kernel": Case(MixtureKernel((HMC(0.25, num_steps=3), RandomWalk(0.8)), (0.3, 0.7))),

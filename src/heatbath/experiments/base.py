@@ -59,6 +59,16 @@ EXPERIMENTS = {
             "couplings from sampled spins, certificates of detailed balance for kernels, and what drives a driven model",
         ),
         ExperimentEntry(
+            "rayleigh-boltzmann-shear",
+            "heatbath.experiments.rayleigh_boltzmann_shear",
+            "particles that collide with a sheared gas, event by event to times beyond e^1000, beside exact laws",
+        ),
+        ExperimentEntry(
+            "state-dependent-diffusion",
+            "heatbath.experiments.state_dependent_diffusion",
+            "diffusion whose coefficient depends on position: the drift of every convention, and what happens without it",
+        ),
+        ExperimentEntry(
             "quantum-collisionless-boltzmann",
             "heatbath.experiments.quantum_collisionless_boltzmann",
             "self-gravitating phase space on qubits: circuits, growth of waves, collapse, and what reading the density costs",

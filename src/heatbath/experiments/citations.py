@@ -247,6 +247,31 @@ ENTRIES = {
   volume = {43}, number = {244}, pages = {572--574}, year = {1948},
   doi = {10.1080/01621459.1948.10483284}
 }""",
+    "rayleigh-boltzmann shear": """@article{rayleigh_boltzmann_shear,
+  author = {Miele, N. and Nota, A. and Vel{\\'a}zquez, J. J. L.},
+  title = {Asymptotic Velocity Profiles for Homoenergetic {Rayleigh-Boltzmann} Flows under Dominant Shear},
+  year = {2025},
+  eprint = {2506.15449}, archiveprefix = {arXiv}
+}""",
+    "thinning": """@article{thinning,
+  author = {Lewis, P. A. W. and Shedler, G. S.},
+  title = {Simulation of nonhomogeneous {Poisson} processes by thinning},
+  journal = {Naval Research Logistics Quarterly},
+  volume = {26}, pages = {403--413}, year = {1979}
+}""",
+    "state-dependent diffusion": """@article{state_dependent_diffusion,
+  author = {Lau, A. W. C. and Lubensky, T. C.},
+  title = {State-dependent diffusion: Thermodynamic consistency and its path integral formulation},
+  journal = {Physical Review E},
+  volume = {76}, pages = {011123}, year = {2007},
+  eprint = {0707.2234}, archiveprefix = {arXiv}
+}""",
+    "manifold mala": """@article{manifold_mala,
+  author = {Girolami, Mark and Calderhead, Ben},
+  title = {Riemann manifold {Langevin} and {Hamiltonian} {Monte Carlo} methods},
+  journal = {Journal of the Royal Statistical Society: Series B},
+  volume = {73}, pages = {123--214}, year = {2011}
+}""",
     "quantum collisionless boltzmann": """@article{quantum_collisionless_boltzmann,
   author = {Yamazaki, S. and Uchida, F. and Fujisawa, K. and Miyamoto, K. and Yoshida, N.},
   title = {Quantum algorithm for collisionless {Boltzmann} simulation of self-gravitating systems},
@@ -318,6 +343,8 @@ _METHODS = {
         "amplitude estimation",
     ),
     "halo-divergences": ("halo divergences", "standard halo"),
+    "rayleigh-boltzmann-shear": ("rayleigh-boltzmann shear", "thinning"),
+    "state-dependent-diffusion": ("state-dependent diffusion", "manifold mala"),
     "generalized-ensemble": ("generalized ensembles", "pseudo-likelihood", "test of symmetry"),
 }
 

@@ -88,7 +88,7 @@ def _simulate(model, key, x, time_step, integrator, steps, every, fold):
 def simulate(
     key: Key[Array, ""],
     model: DiffusionModel,
-    start: Float[Array, "n d"],
+    start: Float[Array | np.ndarray, "n d"],
     time_step: float,
     steps: int,
     *,

@@ -99,7 +99,7 @@ def divergence(diffusivity: Callable[[Array], Array], x: Float[Array, " d"]) -> 
     return jnp.einsum("ijj->i", jax.jacfwd(diffusivity)(x))
 
 
-def check_diffusivity(diffusivity: Callable[[Array], Array], points: Float[Array, "n d"]) -> None:
+def check_diffusivity(diffusivity: Callable[[Array], Array], points: Float[Array | np.ndarray, "n d"]) -> None:
     """Refuse a D that is not finite, symmetric and positive definite at ``points``.
 
     Raises ``InvalidArgumentError`` with the first bad point.

@@ -7,7 +7,18 @@ from typing import Any
 
 import jinja2
 
-from heatbath.report import flow_perturbation, generator, halo, ladder, matrices, quantum, steerable, surfaces
+from heatbath.report import (
+    diffusion,
+    flow_perturbation,
+    generator,
+    halo,
+    ladder,
+    matrices,
+    quantum,
+    shear,
+    steerable,
+    surfaces,
+)
 from heatbath.report.record import RunRecord
 from heatbath.report.sections import Fact, Section
 from heatbath.report.style import Plot
@@ -21,7 +32,16 @@ _SHOWN_VERSIONS = ("heatbath", "python", "jax", "jaxlib", "openmm", "llvmlite", 
 
 
 #: Kinds of results with a section of their own, in the order of the page.
-_SECTIONS = (generator.section, flow_perturbation.section, steerable.section, matrices.section, quantum.section, halo.section)
+_SECTIONS = (
+    generator.section,
+    flow_perturbation.section,
+    steerable.section,
+    matrices.section,
+    quantum.section,
+    halo.section,
+    shear.section,
+    diffusion.section,
+)
 
 
 def sections(record: RunRecord) -> list[Section]:
