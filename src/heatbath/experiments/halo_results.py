@@ -175,4 +175,4 @@ def _complete(found: Mapping[str, Any]) -> list[Check]:
     if not rows:
         return []
     words = f"A thousand streams reproduce the integrated rates to {max(rows):.1e}."
-    return [Check("streams", max(rows) < 1e-3, words, max(rows), 1e-3)]
+    return [Check("streams", bool(max(rows) < 1e-3), words, float(max(rows)), 1e-3)]

@@ -244,7 +244,7 @@ def stages(prepared: Prepared) -> tuple[Any, ...]:
         Stage(
             name,
             lambda done, name=name: quantum_stages.Evolution(*prepared.runs[name], prepared.config.seed),
-            share=steps,
+            share=float(steps),
         )
         for name, (_, steps) in prepared.runs.items()
     )

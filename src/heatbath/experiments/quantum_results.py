@@ -256,13 +256,18 @@ def gates(prepared: Any) -> list[dict[str, Any]]:
 
 
 # Checks ---------------------------------------------------------------------------------------------------------------
+def _check(name: str, passed: Any, sentence: str, value: Any, limit: Any) -> Check:
+    """A check in plain numbers."""
+    return Check(name, bool(passed), sentence, float(value), float(limit))
+
+
 def _growth_checks(found: Mapping[str, Any]) -> list[Check]:
     rows = [row for row in found.get("growth", ()) if row["rate"] is not None]
     if not rows:
         return []
     worst = max(abs(row["rate"] / row["expected"] - 1) for row in rows)
     words = f"Rates of {len(rows)} waves differ from the dispersion relation by at most {100 * worst:.2g} %."
-    return [Check("growth rate", worst <= RATE_TOLERANCE, words, worst, RATE_TOLERANCE)]
+    return [_check("growth rate", worst <= RATE_TOLERANCE, words, worst, RATE_TOLERANCE)]
 
 
 def _streaming_checks(found: Mapping[str, Any]) -> list[Check]:
@@ -271,9 +276,9 @@ def _streaming_checks(found: Mapping[str, Any]) -> list[Check]:
         return []
     exact = part["circuit_error"]
     words = f"The drift circuit, gate by gate, differs from exact shifts by {exact:.1e}."
-    made = [Check("drift circuit", exact < 1e-12, words, exact, 1e-12)]
+    made = [_check("drift circuit", exact < 1e-12, words, exact, 1e-12)]
     words = f"Without gravity the wave fades as it must to within {part['error']:.1e} of the mean density."
-    return [*made, Check("free streaming", part["error"] < 1e-3, words, part["error"], 1e-3)]
+    return [*made, _check("free streaming", part["error"] < 1e-3, words, part["error"], 1e-3)]
 
 
 def _collapse_checks(found: Mapping[str, Any]) -> list[Check]:
@@ -281,13 +286,13 @@ def _collapse_checks(found: Mapping[str, Any]) -> list[Check]:
     made = []
     if "fast" in collapse:
         words = f"{100 * collapse['fast']:.2g} % of the mass is within a tenth of the largest speed, where it leaves the grid."
-        made.append(Check("largest speed", collapse["fast"] < FAST, words, collapse["fast"], FAST))
+        made.append(_check("largest speed", collapse["fast"] < FAST, words, collapse["fast"], FAST))
     part = collapse.get("classical")
     if not part:
         return made
     value = part["difference"]
     words = f"The state after the collapse differs from a classical spectral run by {value:.1e} of its largest value."
-    return [*made, Check("classical solver", value < 1e-9, words, value, 1e-9)]
+    return [*made, _check("classical solver", value < 1e-9, words, value, 1e-9)]
 
 
 def _zone_checks(found: Mapping[str, Any]) -> list[Check]:
@@ -300,4 +305,4 @@ def _zone_checks(found: Mapping[str, Any]) -> list[Check]:
         f"{ends['integer']:.1f}-fold "
         "with the integer kick, which acts on nothing weaker than half a cell."
     )
-    return [Check("dead zone", ends["integer"] < ends["fractional"], words, ends["integer"], ends["fractional"])]
+    return [_check("dead zone", ends["integer"] < ends["fractional"], words, ends["integer"], ends["fractional"])]
