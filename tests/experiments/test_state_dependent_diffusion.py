@@ -1,4 +1,4 @@
-"""The experiment on position-dependent diffusion: what it refuses, what a small run finds, that it resumes, that checks can fail."""
+"""The experiment on position-dependent diffusion: what it refuses, what a small run finds, that it resumes."""
 
 import jax
 import numpy as np

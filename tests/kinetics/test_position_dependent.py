@@ -7,7 +7,7 @@ import pytest
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.estimators.stationarity import boltzmann_cdf, stationarity
-from heatbath.kinetics.diffusion_integrators import simulate
+from heatbath.kinetics.diffusion_integrators import check_integrator, simulate
 from heatbath.kinetics.fokker_planck import fokker_planck, mean_first_passage
 from heatbath.kinetics.hydrodynamics import parallel_mobility, perpendicular_mobility, perpendicular_mobility_fit
 from heatbath.kinetics.inertial import resolved_step, simulate_inertial
@@ -81,11 +81,12 @@ def test_bad_models_are_refused():
     model = DiffusionModel(harmonic, wavy, 0.0)
     for options, words in (
         ({"integrator": "heun"}, "1/2"),
-        ({"integrator": "leapfrog"}, "one of"),
         ({"every": 3}, "multiple"),
     ):
         with pytest.raises(InvalidArgumentError, match=words):
             simulate(jax.random.key(0), model, START[:4], 0.1, 4, **options)
+    with pytest.raises(InvalidArgumentError, match="one of"):
+        check_integrator(model, "leapfrog", 1)
     with pytest.raises(InvalidArgumentError, match="time step"):
         simulate(jax.random.key(0), model, START[:4], -0.1, 4)
 
