@@ -47,6 +47,7 @@ def results(prepared: Any, done: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     found["exact"] = exact()
     found["ring"] = ring_curve()
+    found = json_ready(found)
     checks = [check for make in _CHECKS for check in make(found)]
     failed = [check for check in checks if not check.passed]
     made = {

@@ -40,6 +40,11 @@ class SpinModel(Target):
         """Number of spins."""
         return self.space.shape[0]
 
+    @property
+    def configurations(self) -> int:
+        """Number of configurations."""
+        return 2**self.spins
+
     def energy(self, x):
         s = (2 * x - 1).astype(self.fields.dtype)
         return -0.5 * s @ self.couplings @ s - self.fields @ s
