@@ -14,7 +14,7 @@ from heatbath.models.bijections import Affine, Bijection
 from heatbath.models.nets.residual import ResidualNetwork
 from heatbath.models.steerable_flow import SteerableFlow, ThermalBase, Thermostat
 from heatbath.models.torsion_base import TorsionBase
-from heatbath.models.volume_preserving import steerable_flow, volume_preserving_layers
+from heatbath.models.volume_preserving import Whitening, steerable_flow, volume_preserving_layers
 from heatbath.samplers.augmented import FromSteerable
 from heatbath.samplers.importance import importance
 from heatbath.state import ReducedEnergy, ThermoState
@@ -114,13 +114,17 @@ def untrained(**options) -> SteerableFlow:
 MODELS = {"affine": untrained, "additive": functools.partial(untrained, scaled=False), "torsions": torsions}
 
 
-@pytest.mark.parametrize("name", MODELS)
+#: The fast suite has one of them; the law with torsions is also that of tests/models/test_steerable_molecule.py.
+CASES = ["affine", *(pytest.param(name, marks=pytest.mark.slow) for name in ("additive", "torsions"))]
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_steerability(name):
     """The law at five temperatures, for untrained nets: without it, what is learnt at one says nothing of another."""
     assert breach(MODELS[name]()) < 1e-10
 
 
-@pytest.mark.parametrize("name", [pytest.param("affine", marks=pytest.mark.slow), "additive", "torsions"])
+@pytest.mark.parametrize("name", CASES)
 def test_what_the_law_rests_on(name):
     """A constant determinant and a right inverse.
 
@@ -356,4 +360,4 @@ def test_impossible_models_are_refused():
     with pytest.raises(InvalidArgumentError, match="breathing"):
         TorsionBase.create(Thermostat(1.0), 2, breathing=3)
     with pytest.raises(InvalidArgumentError, match="whitened"):
-        steerable_flow(jax.random.key(0), 2, data=np.ones((10, 2)))
+        Whitening.of(np.ones((10, 2)), 2)

@@ -87,6 +87,6 @@ def test_momenta_as_a_target():
     change = BETA * (target.energy(other) - target.energy(value))
     np.testing.assert_allclose(change, law.log_prob(value["y"]) - law.log_prob(other["y"]), rtol=1e-10)
     kernel, u = HMC(0.1, num_steps=2), ReducedEnergy(target, ThermoState(BETA))
-    state, info = kernel.step(jax.random.key(1), kernel.init(jax.random.key(0), value, u), u)
+    state, info = jax.jit(lambda x: kernel.step(jax.random.key(1), kernel.init(jax.random.key(0), x, u), u))(value)
     assert info.finite
     assert state.position["y"].shape == (2,)
