@@ -153,7 +153,7 @@ def snapshot(part: Mapping[str, Any]) -> Plot:
             figure,
             "quantum-phase-space",
             caption,
-            ["v \\ x", *part["x"]],
+            ["v \\ x", *(f"{x:g}" for x in part["x"])],
             [[a, *row] for a, row in zip(v, values, strict=True)],
         )
 
