@@ -16,7 +16,6 @@ import warnings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cvxpy as cp
-import numpy as np
 from record import record
 
 from heatbath.estimators.divergence_bounds import divergence_bound
