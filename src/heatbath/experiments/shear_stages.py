@@ -62,7 +62,8 @@ class ShearRun(Process):
         views.jumps[step], views.arrived[step] = particles.jumps, particles.finished
         attempts = int(np.asarray(particles.attempts).sum()) - before
         metrics = {
-            "evaluations": float(attempts),
+            "evaluations": 0.0,
+            "candidates": float(attempts),
             "log time": self.log_times[step],
             "collisions": float(views.jumps[step].mean()),
         }

@@ -57,7 +57,7 @@ def _headline(found: Mapping[str, Any]) -> list[Fact]:
         )
     if found.get("with_drift"):
         worst = max(row["from_boltzmann"] for row in found["with_drift"])
-        facts.append(Fact("with the drift", f"at most {number(worst, 2)} σ", "over all conventions"))
+        facts.append(Fact("with the drift", f"at most {number(max(worst, 0.0), 2)} σ", "over all conventions"))
     return facts
 
 
@@ -165,7 +165,9 @@ def _laws(right: Sequence[Mapping[str, Any]], without: Sequence[Mapping[str, Any
         )
     columns = ["convention", "with drift: from Boltzmann", "without: from Boltzmann", "without: from D⁻⁽¹⁻ᵅ⁾ exp(−u)"]
     return Table(
-        columns, body, note="σ: χ² over 40 cells of equal probability as a normal deviate; a true law lies within 3."
+        columns,
+        body,
+        note="σ: χ² over 40 cells of equal probability as a normal deviate; a true law lies between −3 and 3.",
     )
 
 
