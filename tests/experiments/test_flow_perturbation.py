@@ -24,7 +24,7 @@ TOY = [
 #: A molecule small enough for a toy run in the place of chignolin, and its short reference.
 SMALL = [
     *[
-        "target.sequence=AA",
+        "target.sequence=GG",
         "flow.steps=8",
         "sampler.ladders=2",
         "sampler.rungs=2",
