@@ -92,3 +92,28 @@ def test_other_presets_from_end_to_end(preset, tmp_path):
     code = main(["run", "flow-perturbation", "--preset", preset, "--out", str(out), "-q", *settings([*TOY, *small])])
     assert code in (0, 4)
     assert json.loads((out / "results.json").read_text())["flow_perturbation"]["log_jacobians"]
+
+
+def test_a_stage_without_any_weight_is_said_and_left_out():
+    """A log Jacobian that fails must not take the others' answers with it; a stage that has not begun is no failure."""
+    import numpy as np
+
+    from heatbath.ensemble import Ensemble
+    from heatbath.errors import ConvergenceError
+    from heatbath.experiments.perturbed_flows import _sampled
+    from heatbath.samplers.base import Sampled
+    from heatbath.state import ThermoState
+
+    good = Sampled(Ensemble(np.zeros((2, 1)), np.zeros(2), ThermoState(1.0)), {})
+
+    class Good:
+        def sampled(self):
+            return good
+
+    class Empty:
+        def sampled(self):
+            raise ConvergenceError("none of the draws has any weight")
+
+    found, failures = _sampled({"multi-step": Good(), "exact": Empty()}, ("multi-step", "exact", "annealing"))
+    assert found == {"multi-step": good}
+    assert failures == ["Stage exact: none of the draws has any weight"]

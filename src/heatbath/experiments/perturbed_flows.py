@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from heatbath.ensemble import Ensemble
+from heatbath.errors import ConvergenceError
 from heatbath.experiments.generator_sampling import GeneratorSampler
 from heatbath.io.run_directory import json_ready
 from heatbath.models.continuous_flow import ContinuousFlow, continuous_flow
@@ -201,14 +202,17 @@ def _held(prepared: Any) -> ThermoState:
 
 # Results --------------------------------------------------------------------------------------------------------------
 def results(prepared: Any, done: Mapping[str, Any], run: Any) -> dict[str, Any] | None:
-    """The analysis of the annealed ensemble (of the last comparison before there is one), and all weights side by side."""
+    """The analysis of the annealed ensemble (of the last comparison before there is one), and all weights side by side.
+
+    A stage none of whose draws has any weight is left out and said in the verdict. Raises ``ConvergenceError`` when that is all
+    of them.
+    """
     from heatbath.experiments.analysis import analyse
 
-    found = {name: done[name].sampled() for name in prepared.config.weights.compare if name in done}
-    if "annealing" in done:
-        found["annealing"] = done["annealing"].sampled()
-    found = {name: sampled for name, sampled in found.items() if sampled is not None}
+    found, failures = _sampled(done, (*prepared.config.weights.compare, "annealing"))
     if not found:
+        if failures:
+            raise ConvergenceError(failures[-1])
         return None
     answer = found[list(found)[-1]]
     answer = Sampled(finite(answer.ensemble), answer.diagnostics)
@@ -216,7 +220,20 @@ def results(prepared: Any, done: Mapping[str, Any], run: Any) -> dict[str, Any] 
     flow, probes = trained(done), prepared.config.weights.probes
     rows = [row(prepared.target, name, sampled, probes, flow) for name, sampled in found.items()]
     section = {"dimension": _dimension(prepared.target), "log_jacobians": rows, "exact": exact(prepared)}
+    if failures:
+        made["verdict"] |= {"converged": False, "reasons": failures}
     return {**made, "flow_perturbation": json_ready(section)}
+
+
+def _sampled(done: Mapping[str, Any], names: tuple[str, ...]) -> tuple[dict[str, Sampled], list[str]]:
+    """What stages have drawn, and sentences on those whose draws have no weight."""
+    found, failures = {}, []
+    for name in names:
+        try:
+            found[name] = done[name].sampled() if name in done else None
+        except ConvergenceError as error:
+            failures.append(f"Stage {name}: {error}")
+    return {name: sampled for name, sampled in found.items() if sampled is not None}, failures
 
 
 def finite(ensemble: Ensemble) -> Ensemble:
