@@ -125,8 +125,8 @@ def _tilted(chosen: SmoothDivergence, gaps: np.ndarray, p: np.ndarray, delta: fl
         return math.log(max(chosen.of(shape(x)[0], p), 1e-300)) - math.log(delta)
 
     low, high = _bracketed(excess)
-    x = float(brentq(excess, low, high, xtol=1e-13, rtol=1e-15, maxiter=200))  # pyright: ignore[reportArgumentType]
-    step = 1e-15 * max(1.0, abs(x))
+    x = float(brentq(excess, low, high, xtol=1e-12, rtol=1e-14, maxiter=200))  # pyright: ignore[reportArgumentType]
+    step = 1e-13 * max(1.0, abs(x))
     while chosen.of(shape(x)[0], p) > delta:  # rounding may leave the ball; the shape leads back in
         x += step
         step *= 2
@@ -138,10 +138,12 @@ def _tilted(chosen: SmoothDivergence, gaps: np.ndarray, p: np.ndarray, delta: fl
 def _bracketed(excess: Callable[[float], float]) -> tuple[float, float]:
     low, high = -1.0, 1.0
     while excess(low) < 0:
+        high = low
         low *= 2
         if low < -1400:
             raise ConvergenceError("the ball almost holds the best point mass; no multiplier was found")
     while excess(high) > 0:
+        low = high
         high *= 2
         if high > 1400:
             raise ConvergenceError("delta is too small to be told from zero in double precision")

@@ -17,6 +17,7 @@ Everything is computed from u = ln t, so that ratios of any size have a divergen
 
 import abc
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -90,21 +91,19 @@ class PowerDivergence(SmoothDivergence):
     scale: float = 1.0
 
     def phi(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
-        a = self.alpha
-        u = np.asarray(u, dtype=np.float64)
-        small = np.abs(u) < _SERIES
-        v = np.where(small, u, 0.0)
-        series = np.zeros_like(v)
-        for n in range(8, 1, -1):  # sum over n >= 2 of (1 + a + ... + a^(n-2)) u^n / n!
-            series = series + sum(a**k for k in range(n - 1)) * v**n / math.factorial(n)
+        a, u = self.alpha, np.asarray(u, dtype=np.float64)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            growth = np.expm1(u)
             if a == 1:
-                closed = np.where(np.isneginf(u), 1.0, np.where(np.isneginf(u), 0.0, u) * np.exp(u) - np.expm1(u))
+                value = np.where(u == -np.inf, 1.0, (growth + 1) * u - growth)
             elif a == 0:
-                closed = np.expm1(u) - u
+                value = growth - u
             else:
-                closed = (np.expm1(a * u) - a * np.expm1(u)) / (a * (a - 1))
-        return self.scale * np.where(small, series, closed)
+                value = (np.expm1(a * u) - a * growth) / (a * (a - 1))
+        small = np.abs(u) < _SERIES
+        if small.any():
+            value = np.where(small, _series(a, np.where(small, u, 0.0)), value)
+        return self.scale * value
 
     @property
     def at_zero(self) -> float:
@@ -130,6 +129,20 @@ class PowerDivergence(SmoothDivergence):
                 return self.scale * np.where(base > 0, -np.log(np.maximum(base, 0.0)), np.inf)
             value = (np.maximum(base, 0.0) ** (a / (a - 1)) - 1) / a
             return self.scale * (value if a > 1 else np.where(base > 0, value, np.inf))
+
+
+@functools.lru_cache(maxsize=32)
+def _series_coefficients(alpha: float) -> tuple[float, ...]:
+    """(1 + a + ... + a^(n-2)) / n! for n = 8, ..., 2."""
+    return tuple(sum(alpha**k for k in range(n - 1)) / math.factorial(n) for n in range(8, 1, -1))
+
+
+def _series(alpha: float, u: np.ndarray) -> np.ndarray:
+    """The power divergence for small ln t = u, to u^8."""
+    made = np.zeros_like(u)
+    for coefficient in _series_coefficients(alpha):
+        made = made * u + coefficient
+    return made * u * u
 
 
 @dataclasses.dataclass(frozen=True)
