@@ -179,6 +179,27 @@ def test_training_data_follow_the_weights_and_keep_chains_apart():
         )
 
 
+def test_emphasis_is_on_what_is_learnt_only():
+    """A rare basin is learnt from as often as a common one; held-out data that were bent too would give a wrong forward ESS."""
+    samples = np.tile(np.arange(100.0), (4, 1))[..., None]
+    drawn = ensemble(samples, np.zeros((4, 100)), ("chain", "draw"))
+
+    class TwoBasins:
+        def basins(self):
+            return {"rare": lambda x: x[0] >= 90.0, "common": lambda x: x[0] < 90.0}
+
+    factor = training_data.equal_basins(TwoBasins(), drawn)
+    np.testing.assert_allclose(factor[0, [0, 95]], [1 / 0.9, 1 / 0.1])
+    found = training_data.from_ensemble(
+        drawn, 400, held_out=0.25, molecule=False, seed=0, source="here", emphasis=factor
+    )
+    assert found.train.shape == (300, 1)
+    assert (found.train >= 90).mean() == pytest.approx(0.5, abs=0.01)
+    assert (found.held_out >= 90).mean() == pytest.approx(0.1)
+    with pytest.raises(UsageError, match="names its basins"):
+        training_data.equal_basins(object(), drawn)
+
+
 def test_molecules_are_centred():
     """Chains drift; a model with a law for the centre must not see where they went."""
     samples = np.random.default_rng(0).normal(size=(50, 5, 3)) + 7.0

@@ -35,7 +35,8 @@ class TrainingConfig:
 
     ``rate`` is the highest learning rate of a one-cycle schedule, ``decay`` the weight decay, ``clip`` the largest gradient norm,
     ``held_out`` the share of the data that is not learnt. Every ``validate_every`` steps ``validation_draws`` draws are weighed.
-    ``frames`` are the equally weighted configurations taken from the data.
+    ``frames`` are the equally weighted configurations taken from the data. ``emphasis`` "basins" learns from every basin that
+    the target names equally much, however rare it is: draws are weighed, so that answers do not change.
     """
 
     steps: int | Literal["auto"] = AUTO
@@ -46,6 +47,7 @@ class TrainingConfig:
     ema: float = 0.999
     held_out: float = 0.1
     frames: int | Literal["auto"] = AUTO
+    emphasis: Literal["none", "basins"] = "none"
     validate_every: int = 500
     validation_draws: int = 1000
     chunk: int = 50
@@ -237,6 +239,7 @@ def _data(prepared: Prepared, done: Mapping[str, Any]) -> Any:
         molecule=sample.is_molecule(config.target),
         seed=config.seed,
         source="replica exchange of this run",
+        emphasis=training_data.emphasis(config, prepared.target, sampled.ensemble),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from heatbath.ensemble import Ensemble
 from heatbath.errors import InvalidArgumentError, UsageError
@@ -33,11 +34,20 @@ class TrainingData:
 
 
 def from_ensemble(
-    ensemble: Ensemble, frames: int, *, held_out: float, molecule: bool, seed: int, source: str
+    ensemble: Ensemble,
+    frames: int,
+    *,
+    held_out: float,
+    molecule: bool,
+    seed: int,
+    source: str,
+    emphasis: Float[np.ndarray, "..."] | None = None,
 ) -> TrainingData:
     """``frames`` draws, resampled chain by chain in proportion to their weights (systematic, so in order of time).
 
     The ``held_out`` share of the chains, one at least, is kept apart; of exchangeable draws or a single chain its last part.
+    ``emphasis``, of the shape of the log weights, multiplies the weights of what is learnt, all its chains together. What
+    is kept apart stays as it was drawn.
     Molecules are centred and stored in float32. Raises ``InvalidArgumentError`` when nothing would be left to learn.
     """
     if not isinstance(ensemble.samples, np.ndarray) and not hasattr(ensemble.samples, "shape"):
@@ -50,11 +60,44 @@ def from_ensemble(
     if each < 2:
         raise InvalidArgumentError(f"expected at least {2 * len(weights)} frames, two per chain; found {frames}")
     rng = np.random.default_rng(seed)
-    rows = np.stack([chain[in_proportion(weight, each, rng)] for chain, weight in zip(samples, weights, strict=True)])
+    chosen = np.stack([in_proportion(weight, each, rng) for weight in weights]) + _starts(weights)
+    train, kept = _split(chosen, held_out)
+    if emphasis is not None:
+        train = train[in_proportion(emphasis.reshape(-1)[train], len(train), rng)]
+    samples = samples.reshape(-1, *samples.shape[2:])
+    learnt, apart = samples[train], samples[kept]
     if molecule:
-        rows = (rows - rows.mean(axis=-2, keepdims=True)).astype(np.float32)
-    train, kept = _split(rows, held_out)
-    return TrainingData(train, kept, source)
+        learnt, apart = _centred(learnt), _centred(apart)
+    return TrainingData(learnt, apart, source)
+
+
+def _starts(weights: np.ndarray) -> np.ndarray:
+    """(chain, 1): the number of each chain's first draw when all draws are in one row."""
+    return np.arange(len(weights))[:, None] * weights.shape[1]
+
+
+def _centred(positions: np.ndarray) -> np.ndarray:
+    return (positions - positions.mean(axis=-2, keepdims=True)).astype(np.float32)
+
+
+def equal_basins(target: Any, ensemble: Ensemble) -> Float[np.ndarray, "..."]:
+    """1 / P(basin) of the basin each draw is in, zero outside of all: as ``emphasis``, every basin is learnt from equally much.
+
+    A rare basin is then learnt as well as the others; the weights of the model's draws put its share right.
+    Raises ``UsageError`` when the target names no basins.
+    """
+    basins = target.basins() if hasattr(target, "basins") else {}
+    if not basins:
+        raise UsageError(
+            'training.emphasis = "basins" needs a target that names its basins; this one does not. Take "none".'
+        )
+    weights, factor = ensemble.weights(), np.zeros(np.shape(ensemble.log_weights))
+    for basin in basins.values():
+        inside = np.asarray(ensemble.evaluate(basin)).astype(bool)
+        share = float(weights[inside.reshape(weights.shape)].sum() / weights.sum())
+        if share > 0:
+            factor[inside] = 1.0 / share
+    return factor
 
 
 def from_run(path: Path, config: Any, target: Any, *, frames: int | None) -> TrainingData:
@@ -87,7 +130,13 @@ def from_run(path: Path, config: Any, target: Any, *, frames: int | None) -> Tra
         molecule=hasattr(target, "n_atoms"),
         seed=config.seed,
         source=path.name,
+        emphasis=emphasis(config, target, ensemble),
     )
+
+
+def emphasis(config: Any, target: Any, ensemble: Ensemble) -> np.ndarray | None:
+    """What ``training.emphasis`` asks for, as ``from_ensemble`` takes it."""
+    return equal_basins(target, ensemble) if config.training.emphasis == "basins" else None
 
 
 def target_beta(config: Any, target: Any) -> float:
