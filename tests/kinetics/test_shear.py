@@ -68,7 +68,7 @@ def test_second_moments_of_maxwell_molecules(angular):
 
 
 def test_any_flow_agrees_with_simple_shear_and_with_moments():
-    """The general flow map on the gradient of shear gives the law of simple shear; dilatation cools as its moment equation says."""
+    """The general flow map on the gradient of shear gives the law of shear; dilatation cools as its moment equation says."""
     gradient = np.zeros((3, 3))
     gradient[0, 1] = 0.7
     law = collision_law(0.5)

@@ -175,9 +175,11 @@ def collision_law(
     log_rates, slopes = _rate_table(gamma)
     sign = 0 if gamma == 0 else 1 if gamma > 0 else -1
     ball = _ball_table(gamma) if sign < 0 else np.ones(2)
-    real = [jnp.asarray(v, jnp.result_type(float)) for v in (gamma, np.log(strength), angular, log_rates, slopes, ball)]
-    series = jnp.asarray(_series(gamma), jnp.result_type(float))
-    return CollisionLaw(*real, series, background, sign)
+    real = [
+        jnp.asarray(value, jnp.result_type(float))
+        for value in (gamma, np.log(strength), angular, log_rates, slopes, ball, _series(gamma))
+    ]
+    return CollisionLaw(*real, background=background, sign=sign)
 
 
 def collision_rate(speed: Float[np.ndarray, "..."] | float, gamma: float, strength: float = 1.0) -> np.ndarray:

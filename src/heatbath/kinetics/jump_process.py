@@ -128,14 +128,6 @@ def run_until(process: JumpProcess, trajectory: Trajectory, log_end: Scalar, mos
     )
 
 
-@eqx.filter_jit
-def _attempts(process: JumpProcess, block: Trajectory, log_end: Array) -> Trajectory:
-    def once(_, block):
-        return jax.vmap(lambda t: attempt(process, t, log_end))(block)
-
-    return jax.lax.fori_loop(0, ATTEMPTS, once, block)
-
-
 def advance(
     process: JumpProcess, trajectories: Trajectory, log_end: float, *, most: int = 20_000, slots: int = SLOTS
 ) -> Trajectory:

@@ -1,7 +1,7 @@
 """Pairs (x, x') of a kernel, x from the exact law, counted by cells: what certifies the kernel's detailed balance."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -70,7 +70,7 @@ class TransitionCounts(Process):
     def _pair(self, key: Array) -> tuple[Array, Array]:
         key_draw, key_init, key_step = jax.random.split(key, 3)
         u = ReducedEnergy(self.target, self.state)
-        x = self.target.sample(key_draw, self.state.beta)
+        x = self.target.sample(key_draw, cast(float, self.state.beta))
         state, _ = self.kernel.step(key_step, self.kernel.init(key_init, x, u), u)
         return self.cell(x), self.cell(state.position)
 

@@ -36,14 +36,15 @@ class JumpTrajectories(Process):
         states = np.random.default_rng(data).choice(self.equation.size, self.trajectories, p=self.equation.stationary)
         counts = np.zeros((self.trajectories, self.equation.size, self.equation.size), dtype=np.int32)
         zero = jnp.zeros((), jnp.int32)
-        return TrajectoriesCarry(jnp.asarray(data), zero, states.astype(np.int32), counts, np.zeros(self.trajectories))
+        held = map(jnp.asarray, (states.astype(np.int32), counts, np.zeros(self.trajectories)))
+        return TrajectoriesCarry(jnp.asarray(data), zero, *held)
 
     def advance(self, carry: TrajectoriesCarry) -> tuple[TrajectoriesCarry, Chunk]:
         rng = np.random.default_rng([*np.asarray(carry.key).tolist(), int(carry.step)])
         new, states = self.equation.jump_counts(rng, self.jumps_per_chunk, self.trajectories, np.asarray(carry.states))
         times = np.asarray(carry.times) + [self.equation.dwell_time(rng, one) for one in new]
         counts = np.asarray(carry.counts) + new.astype(np.int32)
-        carry = TrajectoriesCarry(carry.key, carry.step + 1, states.astype(np.int32), counts, times)
+        carry = TrajectoriesCarry(carry.key, carry.step + 1, *map(jnp.asarray, (states.astype(np.int32), counts, times)))
         return carry, Chunk("training", {}, {"evaluations": float(new.sum()), "jumps": float(counts.sum())})
 
     def finished(self, carry: TrajectoriesCarry) -> bool:

@@ -2,7 +2,7 @@
 "program.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ class Trajectory(NamedTuple):
     valid: Bool[Array, "*batch t"]
 
 
-def forward(key: Key[Array, ""], net: PyTree, exploration: Float[Array, ""] | float = 0.0) -> Trajectory:
+def forward(key: Key[Array, ""], net: Any, exploration: Float[Array, ""] | float = 0.0) -> Trajectory:
     """One trajectory of the policy; with probability ``exploration`` a step is uniform over what is allowed."""
     env = net.environment
 
