@@ -44,7 +44,9 @@ class JumpTrajectories(Process):
         new, states = self.equation.jump_counts(rng, self.jumps_per_chunk, self.trajectories, np.asarray(carry.states))
         times = np.asarray(carry.times) + [self.equation.dwell_time(rng, one) for one in new]
         counts = np.asarray(carry.counts) + new.astype(np.int32)
-        carry = TrajectoriesCarry(carry.key, carry.step + 1, *map(jnp.asarray, (states.astype(np.int32), counts, times)))
+        carry = TrajectoriesCarry(
+            carry.key, carry.step + 1, *map(jnp.asarray, (states.astype(np.int32), counts, times))
+        )
         return carry, Chunk("training", {}, {"evaluations": float(new.sum()), "jumps": float(counts.sum())})
 
     def finished(self, carry: TrajectoriesCarry) -> bool:
