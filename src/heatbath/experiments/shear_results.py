@@ -25,7 +25,7 @@ from heatbath.random import named_key
 SIGMAS = 4.5
 #: Smallest probability of a Kolmogorov-Smirnov statistic.
 ODDS = 1e-4
-#: Memory of the start (beyond its noise) below which the log-uniform law is a fair expectation, and width of its edges over log t.
+#: Memory of the start (beyond its noise) below which the log-uniform law is expected, and width of its edges over log t.
 UNIVERSAL_MEMORY, EDGE = 0.03, 2.0
 #: log time from which collisions at related times are compared.
 ASYMPTOTIC = 40.0
@@ -159,7 +159,7 @@ def growing(prepared: Any, views: Views, times: np.ndarray) -> tuple[dict[str, A
     if (last["memory"] or 0) < UNIVERSAL_MEMORY + 2 / np.sqrt(size):
         where = f"At log t = {last['log_time']:g} the law is {last['distance']:.4f} from the log-uniform one"
         sentence = f"{where} (limit {limit:.4f})."
-        checks.append(Check("log-uniform law", last["distance"] < limit, sentence, last["distance"], limit))
+        checks.append(Check("log-uniform law", bool(last["distance"] < limit), sentence, last["distance"], limit))
     windows = related_windows(views, times, gamma)
     made["windows"] = windows
     if windows:
