@@ -96,8 +96,12 @@ def cost_by_dimension(data: dict) -> str:
         for index, name in enumerate(next(iter(entries.values()))["errors"]):
             ratios = [entry["ratios"][name][1] for entry in entries.values()]
             plain = [np.median(entry["times"]["seconds"]["plain"]) for entry in entries.values()]
-            draws = [entry["errors"][name]["draws"] or np.nan for entry in entries.values()]
-            seconds = np.maximum(draws, 1.0) * ratios * plain
+            spread = np.array([entry["errors"][name]["relative_variance"] for entry in entries.values()])
+            room = (
+                data["log_z_error"] ** 2 - np.array([entry["errors"][name]["bias"] for entry in entries.values()]) ** 2
+            )
+            # for a target under which exact weights have a relative variance of 1; none where the bias alone is larger
+            seconds = np.where(room > 0, (2 * (1 + spread) - 1) / np.where(room > 0, room, 1), np.nan) * ratios * plain
             look = {
                 "color": list(style.THEMED.values())[4 + index % 4],
                 "marker": "osD^vPX*"[index % 8],
