@@ -1,5 +1,6 @@
 """Position-dependent diffusion against exact laws. |z| < 4.5 has a false-alarm rate of 7e-6, other thresholds are stated."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +17,7 @@ from heatbath.kinetics.path_weights import log_path_weight, log_transition
 from heatbath.kinetics.position_dependent import DiffusionModel, check_diffusivity, divergence
 from heatbath.kinetics.solvable_diffusions import LegendreDiffusion, StudentDiffusion, WallGravity
 
-COUNT = 8000
+COUNT = 6000
 
 
 def harmonic(x):
@@ -111,7 +112,7 @@ def test_every_scheme_keeps_the_boltzmann_distribution(integrator, alpha):
     4 sigmas: false alarm 3e-5; the time step's own bias is about 0.3 % of the density.
     """
     end = simulate(
-        jax.random.key(1), DiffusionModel(harmonic, wavy, alpha), START, 0.01, 300, integrator=integrator, every=300
+        jax.random.key(1), DiffusionModel(harmonic, wavy, alpha), START, 0.01, 150, integrator=integrator, every=150
     )
     assert stationarity(np.asarray(end)[:, -1, 0], CDF).sigmas < 4
 
@@ -152,8 +153,15 @@ def test_friction_that_depends_on_position_has_no_dilemma():
     assert abs(2 * bias[1] - bias[0]) < 4.5 * np.sqrt(5) * error  # extrapolated to zero mass
 
 
+def drift_of_the_model(x):
+    return -wavy_array(x) * x + 1.2 * np.cos(2 * x)
+
+
 def test_coefficients_are_recovered_from_trajectories():
-    """D(x) and the drift from data agree with the model, bin by bin; a naive drift is told from a consistent one."""
+    """D(x) and the drift from data agree with the model, bin by bin; a naive drift is told from a consistent one.
+
+    Root mean square over 12 bins: 1.7 has a false-alarm rate of 5e-4.
+    """
     estimates = {}
     for consistent in (True, False):
         model = DiffusionModel(harmonic, wavy, 0.0, consistent=consistent)
@@ -165,9 +173,10 @@ def test_coefficients_are_recovered_from_trajectories():
         drift = -wavy_array(x) * x + (1.2 * np.cos(2 * x) if consistent else 0.0)
         assert (np.abs(found.drift - drift) < 4.5 * found.drift_error + 0.02).all()
     x = estimates[False].centres
-    consistent_drift = -wavy_array(x) * x + 1.2 * np.cos(2 * x)
-    z = (estimates[False].drift - consistent_drift) / estimates[False].drift_error
-    assert np.sqrt((z**2).mean()) > 5
+    z = (estimates[False].drift - drift_of_the_model(x)) / estimates[False].drift_error
+    assert np.sqrt((z**2).mean()) > 2.2
+    right = (estimates[True].drift - drift_of_the_model(estimates[True].centres)) / estimates[True].drift_error
+    assert np.sqrt((right**2).mean()) < 1.7
     with pytest.raises(InvalidArgumentError, match="trajectories"):
         kramers_moyal(np.zeros((2, 10)), 0.1, np.linspace(0, 1, 3))
 
@@ -180,7 +189,7 @@ def test_path_integral_keeps_the_boltzmann_density(alpha):
     boltzmann = np.exp(-0.5 * np.asarray(grid) ** 2)
     boltzmann /= boltzmann.sum()
 
-    @jax.jit
+    @eqx.filter_jit
     def kernel(dt, model):
         return jnp.exp(jax.vmap(lambda x: jax.vmap(lambda y: log_transition(model, x, y, dt))(grid))(grid))
 
@@ -199,17 +208,23 @@ def test_path_integral_keeps_the_boltzmann_density(alpha):
 
 
 def test_forward_and_backward_paths_differ_by_the_energy():
-    """log K(x'|x) / K(x|x') = u(x) - u(x') for alpha = 1/2, with an error of higher order in dt (typical dx ~ sqrt(dt))."""
-    model = DiffusionModel(harmonic, wavy, 0.5)
-    rng = np.random.default_rng(0)
+    """log K(x'|x) / K(x|x') = u(x) - u(x') for alpha = 1/2: exactly for a square, else up to the third power of the step."""
+    model, rng = DiffusionModel(harmonic, wavy, 0.5), np.random.default_rng(0)
+
+    @eqx.filter_jit
+    def error(model, x, y, dt):
+        ratio = jax.vmap(lambda a, b: log_transition(model, a, b, dt) - log_transition(model, b, a, dt))(x, y)
+        energy = jax.vmap(lambda a, b: model.u(a[None]) - model.u(b[None]))(x, y)
+        return jnp.mean(jnp.abs(ratio - energy))
+
+    quartic = DiffusionModel(lambda x: jnp.sum(x**4), wavy, 0.5)
     errors = []
     for dt in (0.01, 0.0025):
-        x = jnp.asarray(rng.normal(size=400))
-        y = x + jnp.sqrt(2 * wavy(x[None]) * dt) * rng.normal(size=400)
-        ratio = jax.vmap(lambda a, b, dt=dt: log_transition(model, a, b, dt) - log_transition(model, b, a, dt))(x, y)
-        errors.append(float(jnp.mean(jnp.abs(ratio - 0.5 * (x**2 - y**2)))))
-    assert errors[1] < 0.3 * errors[0]
-    assert errors[0] < 0.01
+        x = rng.normal(size=400)
+        y = x + np.sqrt(2 * wavy_array(x) * dt) * rng.normal(size=400)
+        assert float(error(model, x, y, dt)) < 1e-12
+        errors.append(float(error(quartic, x, y, dt)))
+    assert 5 < errors[0] / errors[1] < 13
     path = jnp.array([0.1, 0.2, 0.15])
     two = log_transition(model, path[0], path[1], 0.01) + log_transition(model, path[1], path[2], 0.01)
     np.testing.assert_allclose(log_path_weight(model, path, 0.01), two, rtol=1e-12)
@@ -247,14 +262,17 @@ def test_solvable_models_relax_at_their_rates(model, edges):
 
 
 def test_correlations_of_the_student_model_decay_as_they_should():
-    """C(t) = C(0) exp(-D0 (nu - 1) t) from simulation within 2 %, and -C'(0) = <D>."""
+    """C(t) = C(0) exp(-D0 (nu - 1) t) from simulation, and -C'(0) = <D>."""
     model = StudentDiffusion(8.0)
     u = np.random.default_rng(5).standard_t(8.0, size=(20_000, 1)) / np.sqrt(8.0)
     dt = 0.001
     paths = np.asarray(simulate(jax.random.key(8), DiffusionModel(model.u, model.diffusivity), u, dt, 150, every=10))
-    correlation = (paths[:, :, 0] * u).mean(0) / (u**2).mean()
-    rate = -np.log(correlation[-1]) / 0.15
-    np.testing.assert_allclose(rate, 7.0, rtol=0.02)
+    # E[x(t) | x(0)] = x(0) exp(-rate t); the noise of a step grows as 1 + x^2
+    weight, end = 1 / (1 + u[:, 0] ** 2), paths[:, -1, 0]
+    slope = (weight * u[:, 0] * end).sum() / (weight * u[:, 0] ** 2).sum()
+    error = np.sqrt(((weight * u[:, 0] * (end - slope * u[:, 0])) ** 2).sum()) / (weight * u[:, 0] ** 2).sum()
+    assert error < 0.02
+    assert abs(slope - np.exp(-7.0 * 0.15)) < 4.5 * error
     np.testing.assert_allclose(model.mean_diffusivity(), 1 + 1 / 6, rtol=1e-12)
     drop = ((paths[:, 0, 0] - u[:, 0]) ** 2) / (2 * 10 * dt)
     # <dx^2>/2t = (C(0) - C(t))/t = <D> (1 - exp(-7t))/(7t)
@@ -279,6 +297,7 @@ def test_wall_and_gravity_have_a_known_transition_law():
     np.testing.assert_allclose(model.cdf(np.array([0.7])), -np.expm1(-0.7))
 
 
+@pytest.mark.slow
 def test_first_passage_does_not_depend_on_the_convention():
     """alpha = 0 and alpha = 1, each with its own drift, reach x = 1 from x = -1 in the time that quadrature gives (2 %).
 

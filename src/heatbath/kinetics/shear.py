@@ -36,7 +36,9 @@ class TaggedParticle(JumpProcess):
     def window(self, flight: Flight) -> Window:
         log_rate = self.law.log_rate(self.deformation.carried(flight).log_speed)
         log_factor = jnp.log(self.interval)
-        log_least = jnp.full_like(log_rate, -jnp.inf)
+        log_least = jnp.full_like(
+            log_rate, jnp.inf
+        )  # where the rate falls on the way to the slowest point, nothing is shortened
         if (
             self.law.sign < 0
         ):  # on the way to the slowest point the rate may rise; its value there bounds how short is useful
