@@ -44,11 +44,13 @@ class CollisionConfig:
 class ParticleConfig:
     """``count`` particles from a thermal, lognormal or point-like law, seen at ``log_times``; ``attempts`` per particle and view.
 
+    ``speed`` multiplies all starting velocities (particles among partners at rest that are too slow for the shear stop).
     ``interval`` is the expected number of candidates per window of the thinning, ``other_interval`` that of the control.
     """
 
     count: int = 20_000
     start: Literal["thermal", "lognormal", "point"] = "thermal"
+    speed: float = 1.0
     log_times: tuple[float, ...] = (12.5, 25.0, 50.0, 100.0, 200.0, 400.0)
     attempts: int = 20_000
     interval: float = 1.0
@@ -75,7 +77,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "default": {},
         "frozen": {
             "collisions": {"gamma": -1.5, "background": "rest"},
-            "particles": {"log_times": (2.5, 5.0, 10.0, 20.0, 40.0)},
+            "particles": {"log_times": (2.5, 5.0, 10.0, 20.0, 40.0), "speed": 3.0},
         },
         "maxwell": {
             "flow": {"shear_rate": 0.4},
@@ -123,6 +125,7 @@ def check(config: ShearConfig, base: Path | None = None) -> ShearConfig:
     finite = {"flow.shear_rate": flow.shear_rate, "collisions.angular": collisions.angular}
     positive = {
         "collisions.strength": collisions.strength,
+        "particles.speed": particles.speed,
         "particles.interval": particles.interval,
         "particles.other_interval": particles.other_interval,
     }

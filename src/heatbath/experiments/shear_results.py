@@ -10,6 +10,7 @@ from scipy import stats
 from heatbath.experiments.convergence import Check
 from heatbath.experiments.shear_stages import Views, starting
 from heatbath.io.run_directory import json_ready
+from heatbath.kinetics.shear import absorbed
 from heatbath.kinetics.shear_theory import (
     MaxwellMoments,
     frozen_hazard,
@@ -39,6 +40,8 @@ def results(prepared: Any, done: Mapping[str, Any]) -> dict[str, Any] | None:
     config = prepared.config
     count, carry = seen["flow"]
     views, times = _cut(carry.views, count), np.array(config.particles.log_times[:count])
+    at_rest = absorbed(carry.particles)
+    moving = Views(*(array[:, ~at_rest] for array in views))
     regime = regime_of(config.collisions.gamma)
     found: dict[str, Any] = {
         "regime": regime,
@@ -48,17 +51,20 @@ def results(prepared: Any, done: Mapping[str, Any]) -> dict[str, Any] | None:
         "particles": config.particles.count,
         "collisions": views.jumps.mean(axis=1),
         "arrived": views.arrived.mean(axis=1),
+        "absorbed": float(at_rest.mean()),
         "violations": int(np.asarray(carry.particles.violations).sum()),
     }
     checks = [_arrived(found), _bounded(found)]
     if config.flow.shear_rate > 0 and not config.flow.gradient:
         describe = {"growing": growing, "frozen": frozen, "moments": moments, "stationary": stationary}.get(regime)
         if describe is not None:
-            made, more = describe(prepared, views, times)
+            made, more = describe(prepared, views if regime == "frozen" else moving, times)
             found[regime], checks = made, [*checks, *more]
     if seen.get("interval", (0, None))[0]:
         steps, other = seen["interval"]
-        made, more = interval(views, _cut(other.views, steps), min(steps, count) - 1)
+        rest = absorbed(other.particles)
+        others = Views(*(array[:, ~rest] for array in _cut(other.views, steps)))
+        made, more = interval(moving, others, min(steps, count) - 1)
         found["interval"], checks = (
             made | {"factors": [config.particles.interval, config.particles.other_interval]},
             [*checks, more],
@@ -95,6 +101,11 @@ def regime_of(gamma: float) -> str:
 def cautions(found: Mapping[str, Any]) -> list[str]:
     """What a reader must know."""
     said = []
+    if found.get("absorbed"):
+        said.append(
+            f"{100 * found['absorbed']:.3g} % of the particles were too slow for the shear and came to rest among partners at rest; "
+            "they are left out of the laws. Raise particles.speed."
+        )
     if found.get("growing"):
         said.append(
             "The law is log-uniform, which is no self-similar profile: mass is spread over all scales up to t^(1/a). The flux "
@@ -197,10 +208,10 @@ def frozen(prepared: Any, views: Views, times: np.ndarray) -> tuple[dict[str, An
     rate, gamma = config.flow.shear_rate, config.collisions.gamma
     still = (views.jumps == views.jumps[-1]).mean(axis=1)
     follows = np.abs(views.logs[-1, :, 0] - views.logs[-1, :, 1] - np.log(rate) - times[-1])
-    made: dict[str, Any] = {"frozen_share": still, "deviation": float(np.median(follows))}
+    made: dict[str, Any] = {"frozen_share": still, "deviation": float(np.nanmedian(follows))}
     if config.collisions.background != "rest":
         return made, []
-    w = starting(config.particles.start, _start_key(prepared), config.particles.count)
+    w = config.particles.speed * starting(config.particles.start, _start_key(prepared), config.particles.count)
     made["never_share"] = float((views.jumps[-1] == 0).mean())
     survival = np.exp(-_remaining(w, rate, gamma, config.collisions.strength))
     difference = (views.jumps[-1] == 0) - survival
@@ -239,7 +250,7 @@ def moments(prepared: Any, views: Views, times: np.ndarray) -> tuple[dict[str, A
     gradient[0, 1] = rate
     rows = []
     pairs = {"11": (0, 0), "12": (0, 1), "22": (1, 1), "33": (2, 2)}
-    begin = starting(config.particles.start, _start_key(prepared), config.particles.count)
+    begin = config.particles.speed * starting(config.particles.start, _start_key(prepared), config.particles.count)
     initial = begin.T @ begin / len(begin)
     for logs, signs, tau in zip(views.logs, views.signs, times, strict=True):
         w = signs * np.exp(logs)

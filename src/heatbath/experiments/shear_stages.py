@@ -43,10 +43,11 @@ class ShearRun(Process):
     log_times: tuple[float, ...] = eqx.field(static=True)
     count: int = eqx.field(static=True)
     law: str = eqx.field(static=True)
+    speed: float = eqx.field(static=True)
     attempts: int = eqx.field(static=True)
 
     def begin(self, key: Any) -> ShearCarry:
-        velocities = starting(self.law, jax.random.fold_in(key, 0), self.count)
+        velocities = self.speed * starting(self.law, jax.random.fold_in(key, 0), self.count)
         size = (len(self.log_times), self.count)
         views = Views(
             np.zeros((*size, 3)), np.zeros((*size, 3), np.int8), np.zeros(size, np.int32), np.zeros(size, bool)
@@ -99,6 +100,7 @@ def runs(config: Any) -> dict[str, ShearRun]:
             particles.log_times,
             particles.count,
             particles.start,
+            particles.speed,
             particles.attempts,
         ),
         "interval": ShearRun(
@@ -106,10 +108,11 @@ def runs(config: Any) -> dict[str, ShearRun]:
             particles.log_times[: 1 + len(particles.log_times) // 2],
             particles.control,
             particles.start,
+            particles.speed,
             particles.attempts,
         ),
     }
     if collisions.background == "maxwellian":
         still = TaggedParticle(SimpleShear(0.0), law, particles.interval)
-        made["equilibrium"] = ShearRun(still, (EQUILIBRIUM,), particles.control, "thermal", particles.attempts)
+        made["equilibrium"] = ShearRun(still, (EQUILIBRIUM,), particles.control, "thermal", 1.0, particles.attempts)
     return made

@@ -48,7 +48,8 @@ class CollisionLaw(eqx.Module):
     gamma:       homogeneity of the kernel, -3 < gamma <= 1 (0: Maxwell molecules; 1: hard spheres)
     strength:    Lambda, the integral of b over directions
     angular:     p of b ~ |n.om|^p: 0 is uniform in om, 1 isotropic scattering in the centre of mass
-    background:  "maxwellian" (temperature 1, comoving) or "rest" (all partners at w* = 0, the simplified model)
+    background:  "maxwellian" (temperature 1, comoving) or "rest" (all partners at w* = 0, the simplified model: every collision
+                 slows down, and a particle too slow for the shear comes to rest in a finite time)
 
     After a collision w' = w - ((w - w*).om) om. Make one with ``collision_law``, which checks and tabulates.
     """
@@ -135,7 +136,7 @@ class CollisionLaw(eqx.Module):
     def collide(self, key: Key[Array, ""], w: Velocity, partner: Float[Array, "3"]) -> Velocity:
         """w' = w* + u - (u.om) om for u = w - w*, om from the angular law; in this form nothing cancels."""
         normal_key, uniform_key = jax.random.split(key)
-        u = _relative(w, partner)
+        u = w if self.background == "rest" else _relative(w, partner)
         size = jnp.linalg.norm(u.vector)
         n = u.vector / size
         uniform = jax.random.uniform(uniform_key, (), u.vector.dtype)
@@ -145,8 +146,9 @@ class CollisionLaw(eqx.Module):
         across = normal - jnp.dot(normal, n) * n
         across = across / jnp.linalg.norm(across)
         kept = size * sine * (sine * n - cosine * across)
-        floor = 0.0 if self.background == "maxwellian" else None
-        return rescaled(Velocity(jnp.exp(-w.log_scale) * partner + kept, w.log_scale), floor)
+        if self.background == "rest":
+            return rescaled(Velocity(kept, w.log_scale), None)
+        return rescaled(Velocity(jnp.exp(-w.log_scale) * partner + kept, w.log_scale), 0.0)
 
 
 def collision_law(

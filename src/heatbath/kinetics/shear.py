@@ -20,6 +20,9 @@ from heatbath.kinetics.collisions import CollisionLaw, Velocity, rescaled
 from heatbath.kinetics.deformations import Deformation
 from heatbath.kinetics.jump_process import Flight, JumpProcess, Trajectory, Window, advance, begin
 
+#: log speed below which a particle among partners at rest counts as absorbed.
+LOG_REST = -500.0
+
 
 class TaggedParticle(JumpProcess):
     """Flights of ``deformation`` between collisions of ``law``.
@@ -32,6 +35,12 @@ class TaggedParticle(JumpProcess):
     interval: Float[Array, ""] | float = eqx.field(
         default=1.0, converter=lambda v: jnp.asarray(v, jnp.result_type(float))
     )
+
+    def _absorbed(self, flight: Flight) -> Scalar:
+        """Whether a particle has come to rest among partners at rest, where it collides infinitely often in a finite time."""
+        if self.law.background == "maxwellian":
+            return jnp.zeros((), bool)
+        return flight.state.log_scale < LOG_REST
 
     def window(self, flight: Flight) -> Window:
         log_rate = self.law.log_rate(self.deformation.carried(flight).log_speed)
@@ -46,10 +55,12 @@ class TaggedParticle(JumpProcess):
             log_least = log_factor - self.law.log_rate(slowest)
         log_length, slow, fast = self.deformation.look_ahead(flight, log_factor - log_rate, log_least)
         log_bound = self.law.log_rate(slow if self.law.sign < 0 else fast)
-        return Window(log_length, log_bound + 1e-9)
+        ended = self._absorbed(flight)
+        return Window(jnp.where(ended, jnp.inf, log_length), jnp.where(ended, -jnp.inf, log_bound + 1e-9))
 
     def log_hazard(self, flight: Flight) -> Scalar:
-        return self.law.log_rate(self.deformation.carried(flight).log_speed)
+        log_rate = self.law.log_rate(self.deformation.carried(flight).log_speed)
+        return jnp.where(self._absorbed(flight), -jnp.inf, log_rate)
 
     def jump(self, key: Key[Array, ""], flight: Flight) -> tuple[Velocity, Bool[Array, ""]]:
         partner_key, angle_key = jax.random.split(key)
@@ -80,6 +91,11 @@ def evolve(process: TaggedParticle, particles: Trajectory, log_time: float, **op
     if log_time >= last:
         raise InvalidArgumentError(f"this flow can be followed to log time {last:.6g}; found {log_time:.6g}")
     return advance(process, particles, log_time, **options)
+
+
+def absorbed(particles: Trajectory) -> np.ndarray:
+    """Which particles have come to rest; none with a Maxwellian background."""
+    return np.asarray(particles.flight.state.log_scale) < LOG_REST
 
 
 @eqx.filter_jit
