@@ -183,7 +183,7 @@ class Particles(Process):
         """(particle, time) positions and the mean acceptance."""
         model = self.model
         if variant.integrator == "adjusted":
-            kernel = PositionDependentLangevin(model.diffusivity, jnp.asarray(variant.time_step))
+            kernel = PositionDependentLangevin(step_size=jnp.asarray(variant.time_step), diffusivity=model.diffusivity)
             u = Density(model.u, model.low, model.high)
             positions, acceptance = _adjusted(kernel, u, key, jnp.asarray(start), self.steps, self.every)
             return np.asarray(positions)[:, :, 0], float(acceptance)

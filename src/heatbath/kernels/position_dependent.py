@@ -29,8 +29,8 @@ class PositionDependentLangevin(Kernel):
     Source: simplified manifold MALA, Girolami & Calderhead, J. R. Stat. Soc. B 73, 123 (2011); drift as in arXiv 0707.2234.
     """
 
-    diffusivity: Callable[[Array], Array]
     step_size: Float[Array, ""] | float = eqx.field()
+    diffusivity: Callable[[Array], Array]
 
     @property
     def evaluations(self) -> int:
