@@ -7,6 +7,8 @@ import pytest
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.kernels import BouncyParticle, ZigZag
+from heatbath.kernels.piecewise_deterministic import Bounces
+from heatbath.kinetics.jump_process import begin
 from heatbath.state import LogDensity, ReducedEnergy, ThermoState
 from heatbath.targets.toy import Gaussian
 
@@ -44,6 +46,20 @@ def test_a_true_bound_is_never_broken(name):
     assert np.asarray(info.finite).all()
     np.testing.assert_allclose(state.reduced_energy, jax.vmap(u)(state.position), rtol=1e-9)
     assert np.asarray(info.evaluations).mean() > 2
+
+
+def test_fresh_velocities_are_part_of_the_bound():
+    """A slow particle that goes downhill is renewed at the rate ``refresh``, however slowly the slope may change on its way.
+
+    Adding the rate to the negative slope instead of to its positive part loses it: the bound was 0.2 here for a hazard of 1.
+    """
+    u = ReducedEnergy(Gaussian([0.0, 0.0], [1.0, 0.25]), ThermoState(2.0))
+    process = Bounces(u, jnp.asarray(8.0), jnp.asarray(1.0))
+    flight = begin(jax.random.key(0), (jnp.array([30.0, 0.1]), jnp.array([-0.07, 0.0]))).flight
+    window = process.window(flight)
+    for share in (0.0, 0.5, 1.0):
+        there = flight._replace(log_elapsed=window.log_length + np.log(np.maximum(share, 1e-300)))
+        assert float(process.log_hazard(there)) <= float(window.log_rate)
 
 
 @pytest.mark.parametrize("name", KERNELS)

@@ -25,15 +25,21 @@ class FlyingState(NamedTuple):
 class StraightFlights(JumpProcess):
     """Flights x + v s through the landscape of ``u``; the state is (x, v).
 
-    d/ds of the total hazard is at most ``steepness(v)``, which makes max(0, now + steepness s) a majorant.
+    The hazard is max(climb, 0) + ``constant``, and d climb / ds is at most ``steepness(v)`` along a flight. From here to a time s
+    ahead max(climb + steepness s, 0) + constant is therefore a majorant.
     """
 
     u: LogDensity
     slope: Float[Array, ""]  # bound of the second derivative of u along a unit vector
 
+    @property
+    def constant(self) -> Scalar | float:
+        """The part of the hazard that does not depend on where the flight is."""
+        return 0.0
+
     @abc.abstractmethod
-    def rate(self, x: Array, v: Array) -> tuple[Scalar, Scalar]:
-        """(hazard at x, what its bound starts from); the second is negative while the hazard has to climb to 0 first."""
+    def climb(self, x: Array, v: Array) -> Scalar:
+        """What the rest of the hazard is the positive part of; negative while that has to rise to 0 first."""
 
     @abc.abstractmethod
     def steepness(self, v: Array) -> Scalar:
@@ -44,12 +50,12 @@ class StraightFlights(JumpProcess):
         return x + v * jnp.exp(flight.log_elapsed), v
 
     def log_hazard(self, flight: Flight) -> Scalar:
-        return jnp.log(self.rate(*self._here(flight))[0])
+        return jnp.log(jnp.maximum(self.climb(*self._here(flight)), 0.0) + self.constant)
 
     def window(self, flight: Flight) -> Window:
-        base, slope = self.rate(*self._here(flight))[1], self.steepness(flight.state[1])
-        length = (jnp.maximum(-base, 0.0) + jnp.sqrt(slope)) / slope
-        bound = jnp.maximum(base + slope * length, 0.0)
+        climb, slope = self.climb(*self._here(flight)), self.steepness(flight.state[1])
+        length = (jnp.maximum(-climb, 0.0) + jnp.sqrt(slope)) / slope
+        bound = jnp.maximum(climb + slope * length, 0.0) + self.constant
         return Window(jnp.log(length), jnp.log(bound * (1 + 1e-9)))
 
 
@@ -61,9 +67,12 @@ class Bounces(StraightFlights):
     def steepness(self, v: Array) -> Scalar:
         return self.slope * jnp.sum(v**2)
 
-    def rate(self, x: Array, v: Array) -> tuple[Scalar, Scalar]:
-        climb = jnp.sum(v * jax.grad(self.u)(x))
-        return jnp.maximum(climb, 0.0) + self.refresh, climb + self.refresh
+    @property
+    def constant(self) -> Scalar:
+        return self.refresh
+
+    def climb(self, x: Array, v: Array) -> Scalar:
+        return jnp.sum(v * jax.grad(self.u)(x))
 
     def jump(self, key: Key[Array, ""], flight: Flight) -> tuple[PyTree, Scalar]:
         x, v = self._here(flight)
@@ -84,10 +93,8 @@ class Turns(StraightFlights):
         # d/ds sum_i (v_i d_i u)_+ <= sum_i |(Hv)_i| <= sqrt(d) |Hv| <= d |H|
         return self.slope * v.size
 
-    def rate(self, x: Array, v: Array) -> tuple[Scalar, Scalar]:
-        climbs = v * jax.grad(self.u)(x)
-        total = jnp.sum(jnp.maximum(climbs, 0.0))
-        return total, total
+    def climb(self, x: Array, v: Array) -> Scalar:
+        return jnp.sum(jnp.maximum(v * jax.grad(self.u)(x), 0.0))
 
     def jump(self, key: Key[Array, ""], flight: Flight) -> tuple[PyTree, Scalar]:
         x, v = self._here(flight)
