@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import re
 import sys
 from pathlib import Path
 
@@ -35,11 +36,15 @@ def record(name: str, *, title: str, columns: list[str], rows: list[list], notes
 
 
 def command() -> str:
-    """The command line that is running, as one would type it in the project's root."""
+    """The command line that is running, as one would type it in the project's root; folders elsewhere by their last name."""
     program = Path(sys.argv[0])
-    if program.name == "__main__.py":
-        return " ".join(["python -m", program.parent.name, *sys.argv[1:]])
-    return " ".join(["python", f"benchmarks/{program.name}", *sys.argv[1:]])
+    words = [re.sub(r"(^|=)/(?:[^/]*/)*([^/]+)$", r"\1\2", word) for word in sys.argv[1:]]
+    start = (
+        ["python -m", program.parent.name]
+        if program.name == "__main__.py"
+        else ["python", f"benchmarks/{program.name}"]
+    )
+    return " ".join([*start, *words])
 
 
 def commit() -> str:

@@ -206,7 +206,7 @@ def main():
             "The floor of the divergence is that between two halves of the reference's ladders.",
             "F(φ) is compared in bins of 10 degrees that hold more than 0.1 % of the reference.",
         ],
-        data={"temperatures": data, "breach": breach, "training": {k: training.get(k) for k in ("steps", "seconds", "seed", "command")}},
+        data={"trained_at": float(str(card.temperature).split()[0]), "temperatures": data, "breach": breach, "training": {k: training.get(k) for k in ("steps", "seconds", "seed", "command")}},
     )  # fmt: skip
 
 

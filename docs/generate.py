@@ -127,9 +127,26 @@ def cost_by_dimension(data: dict) -> str:
 
 def delta_f_by_temperature(data: dict) -> str:
     """Free-energy difference by temperature, as the report draws it."""
+    import numpy as np
+
     from heatbath.report.steerable import delta_f
 
-    return delta_f(data["steerable"]["temperatures"], data["steerable"]).file
+    def measured(values: list[float]) -> dict[str, float]:
+        return {"value": float(np.mean(values)), "standard_error": float(np.std(values, ddof=1) / np.sqrt(len(values)))}
+
+    rows = []
+    for temperature, found in data["temperatures"].items():
+        reference = found.get("reference")
+        known = dict(zip(("value", "standard_error"), reference["delta_f"], strict=True)) if reference else None
+        rows.append(
+            {
+                "temperature": float(temperature),
+                "delta_f": measured(found["delta_f"]),
+                "ess": float(np.mean(found["ess"])),
+            }
+            | {"reference": known}
+        )
+    return delta_f(rows, {"trained_at": data["trained_at"]}).file
 
 
 #: Results that have a figure, drawn from their ``data``.
