@@ -7,8 +7,8 @@ import datetime
 import json
 import os
 import platform
-import subprocess
 import re
+import subprocess
 import sys
 from pathlib import Path
 
