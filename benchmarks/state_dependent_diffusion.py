@@ -135,7 +135,7 @@ def path_integral(alpha):
             p = boltzmann
             for _ in range(round(2 / dt)):
                 p = matrix @ p
-            distances.append(float(np.abs(p - boltzmann).sum()))
+            distances.append(float(np.abs(p / p.sum() - boltzmann).sum()))
         return {"found": f"{distances[0]:.5f} at dt = 0.01, {distances[1]:.5f} at 0.005", "distances": distances}
 
     return case

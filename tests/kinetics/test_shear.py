@@ -104,9 +104,9 @@ def spread_start(gamma, first):
 def test_log_uniform_law_at_an_enormous_time(background):
     """-1 < gamma < 0: log|w2| / log t is log-uniform on [1/a - 1, 1/a]; w1 = -K w2 t there. No number overflows at e^1000.
 
-    KS distance for 2048 draws plus the edges of width O(1)/log t: 1.95 / 45 + 0.005 has a false-alarm rate of 1e-3. A start of one
-    speed would keep a memory for ever; a thermal one among Maxwellian partners has none of this size, and among partners at rest,
-    where thermal particles stop, ``spread_start`` has none.
+    KS distance for 2048 draws plus the edges of width O(1)/log t: 1.95 / 45 + 0.005 has a false-alarm rate of 1e-3. A start of
+    one speed would keep a memory for ever; a thermal one among Maxwellian partners has none of this size, and among partners at
+    rest, where thermal particles stop, ``spread_start`` has none.
     """
     process = sheared(-0.5, 2.0, background=background)
     particles = run(process, 1000.0, spread_start(-0.5, 40.0) if background == "rest" else NORMAL)

@@ -17,11 +17,14 @@ from jaxtyping import Array, Bool, Float, Key, Scalar
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.kinetics.collisions import CollisionLaw, Velocity, rescaled
-from heatbath.kinetics.deformations import Deformation
+from heatbath.kinetics.deformations import Deformation, SimpleShear
 from heatbath.kinetics.jump_process import Flight, JumpProcess, Trajectory, Window, advance, begin
 
 #: log speed below which a particle among partners at rest counts as absorbed.
 LOG_REST = -500.0
+#: A particle among partners at rest is lost to them when it collides more often than so many times per shear time 1 / K: that a
+#: flight lasts long enough for its speed to double then has a probability below exp(-700). When also slow it is put to rest.
+LOST, LOG_SLOW = 1000.0, -20.0
 
 
 class TaggedParticle(JumpProcess):
@@ -67,7 +70,13 @@ class TaggedParticle(JumpProcess):
         floor = 0.0 if self.law.background == "maxwellian" else None
         w = rescaled(self.deformation.carried(flight), floor)
         partner, found = self.law.partner(partner_key, w)
-        return self.law.collide(angle_key, w, partner), found
+        after = self.law.collide(angle_key, w, partner)
+        if self.law.background == "rest" and isinstance(self.deformation, SimpleShear):
+            # log of how many collisions come in a shear time; the endless rest of them changes nothing but w -> 0
+            crowded = self.law.log_rate(after.log_speed) - jnp.log(self.deformation.rate) > jnp.log(LOST)
+            lost = crowded & (after.log_speed < LOG_SLOW)
+            after = after._replace(log_scale=jnp.where(lost, LOG_REST - 1.0, after.log_scale))
+        return after, found
 
 
 def start(key: Key[Array, ""], velocities: Any) -> Trajectory:
