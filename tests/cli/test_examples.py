@@ -31,6 +31,10 @@ SHORTER = {
         *["sampler.samples=640", "sampler.warmup=5", "model.spins=4", "kernels.pairs=1000"],
         *["kernels.names=['gibbs-random']", "driven.spins=3", "driven.jumps=400", "driven.trajectories=4"],
     ],
+    "energy-decomposition-gflownet": [
+        *["bag.size=3", "bag.needed=3", "training.rounds=2", "training.chunk=1", "network.width=8"],
+        *["training.draws=4", "training.replay=2", "training.methods=['led', 'fl']", "sampler.samples=100"],
+    ],
     "temperature-steerable-flow": [
         *["model.size=toy", "training.steps=10", "training.frames=200", "training.validation_draws=50"],
         *["inference.temperatures=['0.5']", "inference.draws=200", "inference.rounds=20", "inference.warmup=20"],

@@ -59,6 +59,11 @@ EXPERIMENTS = {
             "couplings from sampled spins, certificates of detailed balance for kernels, and what drives a driven model",
         ),
         ExperimentEntry(
+            "energy-decomposition-gflownet",
+            "heatbath.experiments.energy_decomposition_gflownet",
+            "objects built step by step with learned energy potentials: exact laws by energy calls, beside other losses",
+        ),
+        ExperimentEntry(
             "rayleigh-boltzmann-shear",
             "heatbath.experiments.rayleigh_boltzmann_shear",
             "particles that collide with a sheared gas, event by event to times beyond e^1000, beside exact laws",

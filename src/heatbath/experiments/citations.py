@@ -233,6 +233,50 @@ ENTRIES = {
   year = {2025},
   eprint = {2503.17898}, archiveprefix = {arXiv}
 }""",
+    "energy decompositions": """@inproceedings{led_gflownet,
+  author = {Jang, Hyosoon and Kim, Minsu and Ahn, Sungsoo},
+  title = {Learning Energy Decompositions for Partial Inference of {GFlowNets}},
+  booktitle = {International Conference on Learning Representations},
+  year = {2024},
+  eprint = {2310.03301}, archiveprefix = {arXiv}
+}""",
+    "flow networks": """@article{gflownet_foundations,
+  author = {Bengio, Yoshua and Lahlou, Salem and Deleu, Tristan and Hu, Edward J. and Tiwari, Mo and Bengio, Emmanuel},
+  title = {{GFlowNet} Foundations},
+  year = {2021},
+  eprint = {2111.09266}, archiveprefix = {arXiv}
+}""",
+    "trajectory balance": """@article{trajectory_balance,
+  author = {Malkin, Nikolay and Jain, Moksh and Bengio, Emmanuel and Sun, Chen and Bengio, Yoshua},
+  title = {Trajectory balance: Improved credit assignment in {GFlowNets}},
+  year = {2022},
+  eprint = {2201.13259}, archiveprefix = {arXiv}
+}""",
+    "sub-trajectory balance": """@article{subtrajectory_balance,
+  author = {Madan, Kanika and Rector-Brooks, Jarrid and Korablyov, Maksym and others},
+  title = {Learning {GFlowNets} from partial episodes for improved convergence and stability},
+  year = {2022},
+  eprint = {2209.12782}, archiveprefix = {arXiv}
+}""",
+    "forward-looking flows": """@article{forward_looking_gflownet,
+  author = {Pan, Ling and Malkin, Nikolay and Zhang, Dinghuai and Bengio, Yoshua},
+  title = {Better Training of {GFlowNets} with Local Credit and Incomplete Trajectories},
+  year = {2023},
+  eprint = {2302.01687}, archiveprefix = {arXiv}
+}""",
+    "viennarna": """@article{viennarna,
+  author = {Lorenz, Ronny and Bernhart, Stephan H. and H{\"o}ner zu Siederdissen, Christian and others},
+  title = {{ViennaRNA} Package 2.0},
+  journal = {Algorithms for Molecular Biology},
+  volume = {6}, pages = {26},
+  year = {2011}
+}""",
+    "flexs": """@article{flexs,
+  author = {Sinai, Sam and Wang, Richard and Whatley, Alexander and Slocum, Stewart and Locane, Elina and Kelsic, Eric D.},
+  title = {{AdaLead}: A simple and robust adaptive greedy search algorithm for sequence design},
+  year = {2020},
+  eprint = {2010.02141}, archiveprefix = {arXiv}
+}""",
     "pseudo-likelihood": """@article{pseudo_likelihood,
   author = {Besag, Julian},
   title = {Statistical Analysis of Non-Lattice Data},
@@ -345,6 +389,12 @@ _METHODS = {
     "halo-divergences": ("halo divergences", "standard halo"),
     "rayleigh-boltzmann-shear": ("rayleigh-boltzmann shear", "thinning"),
     "state-dependent-diffusion": ("state-dependent diffusion", "manifold mala"),
+    "energy-decomposition-gflownet": ("energy decompositions", "flow networks"),
+    "gflownet-fl": ("forward-looking flows",),
+    "gflownet-subtb": ("sub-trajectory balance",),
+    "gflownet-led-subtb": ("sub-trajectory balance",),
+    "gflownet-tb": ("trajectory balance",),
+    "viennarna": ("viennarna", "flexs"),
     "generalized-ensemble": ("generalized ensembles", "pseudo-likelihood", "test of symmetry"),
 }
 

@@ -83,6 +83,21 @@ class DuplexBinding(Target):
         fitness = np.maximum(self.fitness(words), self.floor)
         return np.asarray(-self.exponent * np.log(fitness), dtype=jnp.result_type(float)).reshape(x.shape[:-1])
 
+    def partial(self, state):
+        """Energy of the word in a state of ``models.gflownets.environments.Sequence``: letter + 1 from the left, then zeros. Its
+        fitness is scaled as if it had all letters.
+        """
+        kind = jax.ShapeDtypeStruct((), jnp.result_type(float))
+        return jax.pure_callback(self._partial_energies, kind, state, vmap_method="broadcast_all")
+
+    def _partial_energies(self, state) -> np.ndarray:
+        state = np.asarray(state)
+        rows = state.reshape(-1, self.length)
+        words = ["".join(LETTERS[letter - 1] for letter in row if letter > 0) for row in rows]
+        known = {word: self.fitness([word])[0] if word else self.floor for word in set(words)}
+        fitness = np.maximum([known[word] for word in words], self.floor)
+        return np.asarray(-self.exponent * np.log(fitness), dtype=jnp.result_type(float)).reshape(state.shape[:-1])
+
     def words(self) -> list[str]:
         """All words, the last letter fastest. Raises ``ResourceError`` beyond ``LONGEST_TABLE`` letters."""
         if self.length > LONGEST_TABLE:

@@ -113,6 +113,11 @@ class BagReward(Target):
         reward = jnp.where(self.mode(x), 30.0, jnp.where(good, 10.0, 0.01))
         return jnp.where(jnp.sum(x) == self.size, -jnp.log(reward), jnp.inf)
 
+    def partial(self, x):
+        """Energy of a bag that is not full yet, by the same rule without modes."""
+        unfinished = -jnp.log(jnp.where(jnp.max(x) >= self.needed, 10.0, 0.01))
+        return jnp.where(jnp.sum(x) == self.size, self.energy(x), unfinished)
+
     def log_z(self, beta):
         return _log_sum(self, self.bags(), beta)
 

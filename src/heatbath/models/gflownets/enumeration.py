@@ -1,6 +1,7 @@
 """Every state of an environment that is small enough, and by it the exact law of what a network builds: no sampling anywhere."""
 
 import dataclasses
+import functools
 
 import equinox as eqx
 import jax
@@ -15,7 +16,7 @@ from heatbath.models.gflownets.network import GFlowNet
 MOST_STATES = 2_000_000
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Enumeration:
     """All states (n, k) in an order in which parents come before children, and all edges by parent, child and labels.
 
@@ -37,6 +38,7 @@ class Enumeration:
         """The objects of the terminal states, in their order."""
         return np.asarray(_configurations(self.environment, jnp.asarray(self.states[self.terminal])))
 
+    @functools.cached_property
     def layers(self) -> list[np.ndarray]:
         """Numbers of edges, by the depth of their parent."""
         depths = self.depth[self.parent]
@@ -122,7 +124,7 @@ def terminal_distribution(enumeration: Enumeration, edge_log_forward: np.ndarray
     reach = np.zeros(len(enumeration.states))
     reach[0] = 1.0
     probabilities = np.exp(np.asarray(edge_log_forward, dtype=np.float64))
-    for edges in enumeration.layers():
+    for edges in enumeration.layers:
         np.add.at(reach, enumeration.child[edges], reach[enumeration.parent[edges]] * probabilities[edges])
     return reach[enumeration.terminal]
 
@@ -153,7 +155,7 @@ def exact_flows(
     """
     log_flow = np.full(len(enumeration.states), -np.inf)
     log_flow[enumeration.terminal] = log_rewards
-    for edges in reversed(enumeration.layers()):
+    for edges in reversed(enumeration.layers):
         parts = log_flow[enumeration.child[edges]] + edge_log_back[edges]
         np.logaddexp.at(log_flow, enumeration.parent[edges], parts)
     log_forward = log_flow[enumeration.child] + edge_log_back - log_flow[enumeration.parent]

@@ -1,6 +1,7 @@
 """How an object is built: states as arrays of integers, actions that lead on, and the actions that lead back."""
 
 import abc
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,6 +17,9 @@ class Environment(eqx.Module):
     (prepending and appending the same letter): each has its own labels, so that flows on edges stay consistent and no parent
     is counted wrongly.
     """
+
+    #: Training leaves its arrays as they are.
+    frozen: ClassVar[bool] = True
 
     @property
     @abc.abstractmethod

@@ -5,8 +5,10 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets.environment import Environment
 
 
@@ -19,6 +21,33 @@ class Heads(NamedTuple):
     potential: Float[Array, "*batch actions"]
 
 
+class StateMemory(eqx.Module):
+    """``table`` (rows, out) of numbers, zero at first, and the row of a state by multiplicative hashing: few share one.
+
+    A perceptron learns what states have in common; what distinguishes one of thousands, such as a mode drawn by lot, goes here.
+    """
+
+    table: Float[Array, "rows out"]
+    factors: tuple[int, ...] = eqx.field(static=True)
+
+    @staticmethod
+    def create(rows: int, out: int, size: int) -> "StateMemory":
+        """An empty memory for states of ``size`` integers. Raises ``InvalidArgumentError`` unless ``rows`` is a power of two."""
+        if rows < 2 or rows & (rows - 1):
+            raise InvalidArgumentError(f"a memory has a power of two of rows; found {rows}")
+        factors = np.random.default_rng(1).integers(0, 2**32, size=size, dtype=np.uint64) | 1
+        return StateMemory(jnp.zeros((rows, out), jnp.float32), tuple(int(factor) for factor in factors))
+
+    def row(self, state: Int[Array, " k"]) -> Int[Array, ""]:
+        """The row of a state."""
+        mixed = jnp.sum(state.astype(jnp.uint32) * jnp.asarray(self.factors, jnp.uint32), dtype=jnp.uint32)
+        mixed = (mixed ^ (mixed >> 15)) * jnp.uint32(2246822519)
+        return (mixed >> (33 - self.table.shape[0].bit_length())).astype(jnp.int32)
+
+    def __call__(self, state: Int[Array, " k"]) -> Float[Array, " out"]:
+        return self.table[self.row(state)]
+
+
 class GFlowNet(eqx.Module):
     """A network over an ``environment``.
 
@@ -27,6 +56,8 @@ class GFlowNet(eqx.Module):
     ``body``.
     log_z:       log of the flow out of the initial state, learned by trajectory balance; other losses use the flow of ``body``
     there. learned_back: whether the policy back is learned; uniform over the edges that lead to a state otherwise.
+    memory:      numbers of single states that are added to what ``body`` says, for rewards without any pattern in them; None:
+    nothing but the perceptrons.
     """
 
     environment: Environment
@@ -34,6 +65,7 @@ class GFlowNet(eqx.Module):
     potentials: eqx.nn.MLP
     log_z: Float[Array, ""]
     learned_back: bool = eqx.field(static=True, default=False)
+    memory: "StateMemory | None" = None
 
     @staticmethod
     def create(
@@ -44,20 +76,24 @@ class GFlowNet(eqx.Module):
         depth: int = 2,
         learned_back: bool = False,
         log_z: float = 0.0,
+        memory_rows: int = 0,
     ) -> "GFlowNet":
-        """Perceptrons of ``depth`` hidden layers, ``width`` wide, in float32; ``log_z`` is a first guess."""
+        """Perceptrons of ``depth`` hidden layers, ``width`` wide, in float32; ``log_z`` is a first guess; ``memory_rows`` a power
+        of two, or 0 for no memory of single states.
+        """
         size = int(environment.features(environment.initial()).shape[0])
         out = environment.actions + environment.ways_back + 1
         key_body, key_potentials = jax.random.split(key)
         options = {"width_size": width, "depth": depth, "activation": jax.nn.leaky_relu, "dtype": jnp.float32}
         body = eqx.nn.MLP(size, out, key=key_body, **options)
         potentials = eqx.nn.MLP(size, environment.actions, key=key_potentials, **options)
-        return GFlowNet(environment, body, potentials, jnp.asarray(log_z, jnp.float32), learned_back)
+        memory = None if memory_rows == 0 else StateMemory.create(memory_rows, out, environment.initial().shape[0])
+        return GFlowNet(environment, body, potentials, jnp.asarray(log_z, jnp.float32), learned_back, memory)
 
     def heads(self, state: Int[Array, " k"]) -> Heads:
         """Everything about one state. Labels that are not allowed have log probability -inf."""
         env, features = self.environment, self.environment.features(state)
-        out = self.body(features)
+        out = self.body(features) if self.memory is None else self.body(features) + self.memory(state)
         forward, back = out[: env.actions], out[env.actions : -1]
         ways = env.allowed_back(state)
         back = back if self.learned_back else jnp.zeros_like(back)

@@ -79,18 +79,33 @@ class FlowBalance(Objective):
         metrics = jax.tree.map(jnp.mean, metrics) | {"flow_loss": flow}
         return flow + self.potential_weight * jnp.mean(potential), metrics
 
+    def energies(self, env: Any, path: Trajectory) -> Float[Array, " t1"]:
+        """Reduced energies along one trajectory: of every state where the loss looks ahead, else of the object at its end alone
+        (zeros before it). The first is never asked for; it is 0.
+        """
+        if self.decomposition == "forward-looking":
+            assert self.partial_u is not None
+            return jax.vmap(self.partial_u)(path.states).at[0].set(0.0)
+        last = jnp.asarray(self.u(finished_configuration(env, path)))
+        return jnp.zeros(path.valid.shape[0] + 1, last.dtype).at[-1].set(last)
+
     def of_path(
-        self, key: Key[Array, ""], model: PyTree, path: Trajectory
+        self, key: Key[Array, ""], model: PyTree, path: Trajectory, energies: Float[Array, " t1"] | None = None
     ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
-        """Loss of the flows and of the potentials on one trajectory; that of detailed balance is a sum over its steps."""
+        """Loss of the flows and of the potentials on one trajectory; that of detailed balance is a sum over its steps.
+
+        ``energies`` as ``self.energies`` gives them; remembered ones cost nothing.
+        """
+        energies = self.energies(model.environment, path) if energies is None else energies
         heads = jax.vmap(model.heads)(path.states)
         pick = lambda table, labels: jnp.take_along_axis(table, labels[:, None], axis=1)[:, 0]  # noqa: E731
         log_pf = jnp.where(path.valid, pick(heads.log_forward[:-1], path.actions), 0.0)
         log_pb = jnp.where(path.valid, pick(heads.log_back[1:], path.ways), 0.0)
         count = jnp.sum(path.valid)
-        log_reward = -jnp.asarray(self.u(finished_configuration(model.environment, path)), log_pf.dtype)
+        energies = jnp.asarray(energies, log_pf.dtype)
+        log_reward = -energies[-1]
         learned = jnp.where(path.valid, pick(heads.potential[:-1], path.actions), 0.0)
-        phi = self._phi(jax.lax.stop_gradient(learned), path, log_reward, count)
+        phi = self._phi(jax.lax.stop_gradient(learned), path, energies, count)
         end = log_reward if self.decomposition == "none" else jnp.zeros_like(log_reward)
         flows = jnp.where(jnp.arange(path.valid.shape[0] + 1) < count, heads.log_flow, end)
         loss = self._balance(model, flows, log_pf - phi - log_pb, path, end)
@@ -100,14 +115,12 @@ class FlowBalance(Objective):
         metrics |= {"residual": jnp.abs(log_reward - jnp.sum(learned)) / jnp.maximum(jnp.abs(log_reward), 1e-6)}
         return loss, self._potential_loss(key, learned, path, log_reward, count), metrics
 
-    def _phi(self, learned: Array, path: Trajectory, log_reward: Array, count: Array) -> Array:
+    def _phi(self, learned: Array, path: Trajectory, energies: Array, count: Array) -> Array:
         if self.decomposition == "none":
             return jnp.zeros_like(learned)
         if self.decomposition == "learned":
-            lacking = (log_reward - jnp.sum(learned)) / count if self.correct else 0.0
+            lacking = (-energies[-1] - jnp.sum(learned)) / count if self.correct else 0.0
             return jnp.where(path.valid, learned + lacking, 0.0)
-        assert self.partial_u is not None
-        energies = jax.vmap(self.partial_u)(path.states).astype(learned.dtype)
         return jnp.where(path.valid, energies[:-1] - energies[1:], 0.0)
 
     def _balance(self, model: PyTree, flows: Array, gains: Array, path: Trajectory, end: Array) -> Array:

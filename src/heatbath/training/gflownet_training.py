@@ -1,0 +1,296 @@
+"""Training of generative flow networks as a process: trajectories that are drawn, paid, remembered and learned from.
+
+Every round draws trajectories of the current policy, asks for their energies (the only calls there are), remembers both, and
+takes gradient steps on fresh and remembered trajectories alike. Potentials are trained more often than flows, since what they
+learn from costs nothing (Jang et al., arXiv 2310.03301, algorithm 1).
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from heatbath.errors import InvalidArgumentError
+from heatbath.models.gflownets.rollout import Trajectory, forward
+from heatbath.process import Chunk, Process
+from heatbath.random import named_key, step_key
+from heatbath.training.gflownet_watch import Watch
+from heatbath.training.objectives.gflownet import FlowBalance
+from heatbath.training.optimiser import AdamW
+from heatbath.training.schedules import Cosine
+from heatbath.training.trainable import trainable
+from heatbath.training.trainer import average
+
+
+class Memory(NamedTuple):
+    """The last trajectories (n of them), their energies (n, T+1), and the environment each belongs to."""
+
+    paths: Trajectory
+    energies: Float[Array, "n t1"]
+    context: Int[Array, " n"]
+
+
+class FlowCarry(NamedTuple):
+    """Everything the future of a training depends on.
+
+    ``calls`` counts energies that were asked for; ``seen`` and ``history`` belong to the watch: what was found so far, and one
+    row of numbers per chunk.
+    """
+
+    params: PyTree
+    average: PyTree
+    optimiser: PyTree
+    round: Int[Array, ""]
+    calls: Int[Array, ""]
+    skipped: Int[Array, ""]
+    key: Array
+    memory: Memory
+    seen: PyTree
+    history: Float[Array, "chunks columns"]
+
+
+class FlowTraining(Process):
+    """Trains a network by a ``FlowBalance``, whose ``draws`` trajectories per round are the only ones that cost energies.
+
+    rounds:        in all, rounded up to whole chunks of ``rounds_per_chunk``
+    replay:        remembered trajectories in every gradient step, beside the fresh ones
+    remembered:    trajectories that are kept, the oldest go first
+    updates:       gradient steps of the flows per round
+    potential_updates: further steps of the potentials alone, from memory (learned decompositions)
+    rate:          of policy and flows, falling by a cosine to a twentieth; ``potential_rate`` alike; that of log Z is
+                   ``log_z_factor`` times ``rate``
+    environments:  many environments of one shape, stacked: every trajectory is built in one drawn at random. The network's
+                   ``environment`` is then one of them.
+    watch:         what is measured after every chunk, of the averaged network
+
+    A gradient that is not finite changes nothing but the counter ``skipped``.
+    """
+
+    model: PyTree
+    objective: FlowBalance
+    rounds: int = eqx.field(static=True)
+    replay: int = eqx.field(static=True, default=32)
+    remembered: int = eqx.field(static=True, default=4096)
+    updates: int = eqx.field(static=True, default=4)
+    potential_updates: int = eqx.field(static=True, default=4)
+    rate: float = eqx.field(static=True, default=1e-3)
+    potential_rate: float = eqx.field(static=True, default=3e-3)
+    log_z_factor: float = eqx.field(static=True, default=30.0)
+    ema: float = eqx.field(static=True, default=0.99)
+    rounds_per_chunk: int = eqx.field(static=True, default=50)
+    environments: Any = None
+    watch: Watch = eqx.field(default_factory=Watch)
+
+    def __check_init__(self):
+        for name in ("rounds", "remembered", "updates", "rounds_per_chunk"):
+            if getattr(self, name) < 1:
+                raise InvalidArgumentError(f"{name} must be at least 1; found {getattr(self, name)}")
+        if self.replay < 0 or self.potential_updates < 0:
+            raise InvalidArgumentError("replay and potential_updates must not be negative")
+        if self.remembered < self.objective.draws:
+            raise InvalidArgumentError(
+                f"remembered ({self.remembered}) must be at least the trajectories of one round ({self.objective.draws})"
+            )
+
+    # Process ----------------------------------------------------------------------------------------------------------
+    @property
+    def chunks(self) -> int:
+        """Number of chunks."""
+        return -(-self.rounds // self.rounds_per_chunk)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of ``history``."""
+        return ("calls", "trajectories", "loss", *self.watch.names)
+
+    def begin(self, key: Key[Array, ""]) -> FlowCarry:
+        params = eqx.filter(self.model, trainable(self.model))
+        flows, potentials = _split(params)
+        first, second = self._optimisers()
+        return FlowCarry(
+            params=params,
+            average=params,
+            optimiser=(first.init(flows), second.init(potentials)),
+            round=jnp.zeros((), jnp.int32),
+            calls=jnp.zeros((), jnp.int32),
+            skipped=jnp.zeros((), jnp.int32),
+            key=jax.random.key_data(named_key(key, "flow training")),
+            memory=self._empty(),
+            seen=self.watch.begin(),
+            history=jnp.full((self.chunks, len(self.columns)), jnp.nan, float),
+        )
+
+    def advance(self, carry: FlowCarry) -> tuple[FlowCarry, Chunk]:
+        before, place = int(carry.calls), int(carry.round) // self.rounds_per_chunk
+        lean = eqx.tree_at(lambda t: t.watch, self, Watch())
+        carry, (states, energies, metrics) = _rounds(lean, carry)
+        states, energies = np.asarray(states), np.asarray(energies)
+        seen = self.watch.note(carry.seen, states.reshape(-1, states.shape[-1]), energies.reshape(-1))
+        found = self.watch.measure(self.trained(carry), seen)
+        taken = {name: float(np.nanmean(np.asarray(leaf))) for name, leaf in metrics.items()}
+        trajectories = int(carry.round) * self.objective.draws
+        row = [int(carry.calls), trajectories, taken["loss"], *(found[name] for name in self.watch.names)]
+        carry = carry._replace(seen=seen, history=carry.history.at[place].set(jnp.asarray(row, float)))
+        metrics = {
+            "evaluations": float(int(carry.calls) - before),
+            "trajectories": float(trajectories),
+            **taken,
+            **found,
+        }
+        return carry, Chunk("training", {}, metrics)
+
+    def finished(self, carry: FlowCarry) -> bool:
+        return int(carry.round) >= self.chunks * self.rounds_per_chunk
+
+    def progress(self, carry: FlowCarry) -> float:
+        return min(1.0, int(carry.round) / (self.chunks * self.rounds_per_chunk))
+
+    # Results ----------------------------------------------------------------------------------------------------------
+    def trained(self, carry: FlowCarry) -> PyTree:
+        """The network with its averaged arrays."""
+        return eqx.combine(carry.average, eqx.filter(self.model, trainable(self.model), inverse=True))
+
+    # Parts ------------------------------------------------------------------------------------------------------------
+    def _optimisers(self):
+        steps = self.chunks * self.rounds_per_chunk * self.updates
+        more = self.chunks * self.rounds_per_chunk * (self.updates + self.potential_updates)
+        flows = AdamW(Cosine(self.rate, steps, last=0.05), clip=10.0)
+        potentials = AdamW(Cosine(self.potential_rate, more, last=0.05), clip=10.0)
+        return flows.transformation(), potentials.transformation()
+
+    def _empty(self) -> Memory:
+        env = self.model.environment
+        path = jax.eval_shape(lambda k: forward(k, self.model), jax.random.key(0))
+        energies = jax.eval_shape(lambda p: self.objective.energies(env, p), path)
+        many = lambda leaf: jnp.zeros((self.remembered, *leaf.shape), leaf.dtype)  # noqa: E731
+        return Memory(jax.tree.map(many, path), many(energies), jnp.zeros(self.remembered, jnp.int32))
+
+    def _at(self, model: PyTree, context: Int[Array, ""]) -> PyTree:
+        """The network in the environment number ``context``."""
+        if self.environments is None:
+            return model
+        chosen = jax.tree.map(lambda leaf: leaf[context], self.environments)
+        return eqx.tree_at(lambda m: m.environment, model, chosen)
+
+    def _contexts(self, key: Key[Array, ""], count: int) -> Int[Array, " n"]:
+        if self.environments is None:
+            return jnp.zeros(count, jnp.int32)
+        kinds = jax.tree.leaves(self.environments)[0].shape[0]
+        return jax.random.randint(key, (count,), 0, kinds, jnp.int32)
+
+    def loss(
+        self, key: Key[Array, ""], model: PyTree, batch: Memory
+    ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
+        """Mean loss of the flows and of the potentials over remembered trajectories, and what else is worth watching."""
+        keys = jax.random.split(key, len(batch.context))
+        of_one = lambda k, path, u, c: self.objective.of_path(k, self._at(model, c), path, u)  # noqa: E731
+        flow, potential, metrics = jax.vmap(of_one)(keys, batch.paths, batch.energies, batch.context)
+        steps = jnp.mean(jnp.sum(batch.paths.valid, axis=1).astype(flow.dtype))
+        flow = jnp.mean(flow) / (steps if self.objective.balance == "db" else 1.0)
+        return flow, jnp.mean(potential), jax.tree.map(jnp.mean, metrics)
+
+
+# One chunk, compiled --------------------------------------------------------------------------------------------------
+@eqx.filter_jit
+def _rounds(training: FlowTraining, carry: FlowCarry):
+    base = jax.random.wrap_key_data(carry.key)
+
+    def one(carry, _):
+        key = step_key(base, carry.round)
+        carry, fresh = _draw(training, carry, named_key(key, "draws"))
+        keys = jax.random.split(named_key(key, "flows"), training.updates)
+        carry, metrics = jax.lax.scan(lambda c, k: _learn(training, c, k, fresh), carry, keys)
+        if training.objective.decomposition == "learned" and training.potential_updates:
+            keys = jax.random.split(named_key(key, "potentials"), training.potential_updates)
+            carry, _ = jax.lax.scan(lambda c, k: (_learn_potentials(training, c, k), None), carry, keys)
+        carry = carry._replace(round=carry.round + 1)
+        return carry, (fresh.paths.states[:, -1], fresh.energies[:, -1], metrics)
+
+    return jax.lax.scan(one, carry, None, length=training.rounds_per_chunk)
+
+
+def _model(training: FlowTraining, params: PyTree) -> PyTree:
+    return eqx.combine(params, eqx.filter(training.model, trainable(training.model), inverse=True))
+
+
+def _draw(training: FlowTraining, carry: FlowCarry, key: Array) -> tuple[FlowCarry, Memory]:
+    """Fresh trajectories with their energies; they are paid and remembered."""
+    objective, model = training.objective, _model(training, carry.params)
+    contexts = training._contexts(named_key(key, "contexts"), objective.draws)
+
+    def draw(key, context):
+        net = training._at(model, context)
+        path = forward(key, net, objective.exploration)
+        return path, objective.energies(net.environment, path)
+
+    paths, energies = jax.vmap(draw)(jax.random.split(key, objective.draws), contexts)
+    fresh = Memory(paths, energies, contexts)
+    looks_ahead = objective.decomposition == "forward-looking"
+    paid = jnp.sum(paths.valid, dtype=jnp.int32) if looks_ahead else jnp.asarray(objective.draws, jnp.int32)
+    places = (carry.round * objective.draws + jnp.arange(objective.draws)) % training.remembered
+    memory = jax.tree.map(lambda old, new: old.at[places].set(new.astype(old.dtype)), carry.memory, fresh)
+    return carry._replace(memory=memory, calls=carry.calls + paid), fresh
+
+
+def _recalled(training: FlowTraining, carry: FlowCarry, key: Array, count: int) -> Memory:
+    held = jnp.minimum((carry.round + 1) * training.objective.draws, training.remembered)
+    chosen = jax.random.randint(key, (count,), 0, held)
+    return jax.tree.map(lambda leaf: leaf[chosen], carry.memory)
+
+
+def _learn(training: FlowTraining, carry: FlowCarry, key: Array, fresh: Memory) -> tuple[FlowCarry, dict[str, Array]]:
+    """One step of flows and potentials on fresh and remembered trajectories."""
+    batch = fresh
+    if training.replay:
+        recalled = _recalled(training, carry, named_key(key, "replay"), training.replay)
+        batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), fresh, recalled)
+
+    def loss_of(params):
+        flow, potential, metrics = training.loss(key, _model(training, params), batch)
+        return flow + potential, {"loss": flow, **metrics}
+
+    gradient, metrics = jax.grad(loss_of, has_aux=True)(carry.params)
+    return _stepped(training, carry, gradient, flows=True), metrics
+
+
+def _learn_potentials(training: FlowTraining, carry: FlowCarry, key: Array) -> FlowCarry:
+    """One step of the potentials alone, on remembered trajectories."""
+    count = training.objective.draws + training.replay
+    batch = _recalled(training, carry, named_key(key, "replay"), count)
+    gradient = jax.grad(lambda params: training.loss(key, _model(training, params), batch)[1])(carry.params)
+    return _stepped(training, carry, gradient, flows=False)
+
+
+def _stepped(training: FlowTraining, carry: FlowCarry, gradient: PyTree, *, flows: bool) -> FlowCarry:
+    """Parameters after one step of the optimisers; unchanged when the gradient is not finite."""
+    first, second = training._optimisers()
+    parts, slopes = _split(carry.params), _split(gradient)
+    good = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient)]))
+    states, updates = list(carry.optimiser), [jax.tree.map(jnp.zeros_like, part) for part in parts]
+    if flows:
+        updates[0], states[0] = first.update(slopes[0], carry.optimiser[0], parts[0])
+        updates[0] = _map_named("log_z", lambda leaf: leaf * training.log_z_factor, updates[0])
+    updates[1], states[1] = second.update(slopes[1], carry.optimiser[1], parts[1])
+    params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), carry.params, eqx.combine(*updates))
+    averaged = average(carry.average, params, carry.round, training.ema) if flows else carry.average
+    new, old = (params, averaged, tuple(states)), (carry.params, carry.average, carry.optimiser)
+    params, averaged, optimiser = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
+    skipped = carry.skipped + jnp.where(good, 0, 1).astype(jnp.int32)
+    return carry._replace(params=params, average=averaged, optimiser=optimiser, skipped=skipped)
+
+
+def _split(params: PyTree) -> tuple[PyTree, PyTree]:
+    """What belongs to policy and flows, and what to the potentials (the attribute ``potentials`` of the network)."""
+    mask = jax.tree_util.tree_map_with_path(lambda path, _: _top(path) != "potentials", params)
+    return eqx.partition(params, mask)
+
+
+def _map_named(name: str, change: Any, params: PyTree) -> PyTree:
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: change(leaf) if _top(path) == name else leaf, params)
+
+
+def _top(path: tuple) -> str:
+    return getattr(path[0], "name", "")

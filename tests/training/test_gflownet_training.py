@@ -1,0 +1,117 @@
+"""Training of flow networks as a process: calls are counted, memory is what was drawn, chunks continue bitwise."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from heatbath.errors import InvalidArgumentError
+from heatbath.models.gflownets.enumeration import enumerate_states
+from heatbath.models.gflownets.environments import Bag
+from heatbath.models.gflownets.network import GFlowNet
+from heatbath.targets.sets import BagReward
+from heatbath.training.gflownet_training import FlowTraining
+from heatbath.training.gflownet_watch import Best, ExactLaw, jensen_shannon
+from heatbath.training.objectives.gflownet import FlowBalance
+
+
+@functools.cache
+def listed(letters, size, needed):
+    env, target = Bag(letters, size), BagReward(letters, size, needed)
+    found = enumerate_states(env)
+    energies = jax.jit(jax.vmap(target.energy))(jnp.asarray(found.configurations))
+    return env, target, found, -np.asarray(energies, dtype=np.float64)
+
+
+def training(size=(2, 3, 3), *, rounds=4, balance="db", decomposition="learned", width=8, depth=1, **options):
+    env, target, found, log_rewards = listed(*size)
+    ahead = decomposition == "forward-looking"
+    objective = FlowBalance(
+        target.energy,
+        draws=options.pop("draws", 4),
+        balance=balance,
+        decomposition=decomposition,
+        partial_u=target.partial if ahead else None,
+        exploration=0.05,
+        dropout=0.2,
+    )
+    net = GFlowNet.create(jax.random.key(0), env, width=width, depth=depth)
+    watch = ExactLaw(found, log_rewards, log_rewards > 3.0, balance)
+    settings = {"replay": 3, "remembered": 10, "updates": 2, "potential_updates": 1, "rounds_per_chunk": 2} | options
+    return FlowTraining(net, objective, rounds=rounds, watch=watch, **settings)
+
+
+def driven(process, key):
+    carry, chunks = process.begin(key), []
+    while not process.finished(carry):
+        carry, chunk = process.advance(carry)
+        chunks.append(chunk)
+    return carry, chunks
+
+
+@pytest.fixture(scope="module")
+def short():
+    process = training()
+    return process, *driven(process, jax.random.key(1))
+
+
+def test_calls_and_memory(short):
+    """One energy per trajectory; the memory holds full trajectories with the energies of the bags that they end in."""
+    process, carry, chunks = short
+    assert int(carry.calls) == 16
+    assert sum(chunk.metrics["evaluations"] for chunk in chunks) == 16
+    assert int(carry.skipped) == 0
+    ends = np.asarray(carry.memory.paths.states[:, -1])
+    assert (ends.sum(axis=1) == 3).all()
+    target = listed(2, 3, 3)[1]
+    expected = jax.vmap(target.energy)(jnp.asarray(ends))
+    np.testing.assert_allclose(carry.memory.energies[:, -1], expected, rtol=1e-6)
+    assert (np.asarray(carry.memory.energies[:, :-1]) == 0).all()  # nothing on the way was asked for
+    assert np.isfinite(np.asarray(carry.history)[:, :-1]).all()  # no bag of so few is a mode
+    assert process.progress(carry) == 1.0
+
+
+def test_it_continues_bitwise(short):
+    """A second drive from the same key, its carry put through arrays between chunks, ends in the same numbers."""
+    process, carry, _ = short
+    again = process.begin(jax.random.key(1))
+    while not process.finished(again):
+        again = jax.tree.map(lambda leaf: jnp.asarray(np.array(leaf)), process.advance(again)[0])
+    for one, other in zip(jax.tree.leaves(carry), jax.tree.leaves(again), strict=True):
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_impossible_settings():
+    """A memory smaller than a round would overwrite what it has just drawn."""
+    for options in ({"remembered": 2}, {"updates": 0}, {"replay": -1}, {"rounds": 0}):
+        with pytest.raises(InvalidArgumentError):
+            training(**options)
+
+
+def test_what_the_best_remembers():
+    """Two alike count once; the mean is over the best; the threshold counts what is below it."""
+    watch = Best(2, threshold=-0.5, exponent=2.0, count=2, room=3)
+    states = np.array([[1, 2], [1, 2], [3, 4], [5, 6], [7, 8]])
+    seen = watch.note(watch.begin(), states, np.array([-2.0, -2.0, -1.0, 0.0, 1.0]))
+    found = watch.measure(None, watch.note(seen, states[:1], np.array([-2.0])))
+    assert found["modes"] == 2
+    assert found["top_mean"] == pytest.approx((np.e + np.exp(0.5)) / 2)
+
+
+def test_the_divergence_between_laws():
+    """Zero for equal laws, ln 2 for laws that share nothing."""
+    p, q = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    assert jensen_shannon(p, p) == 0.0
+    assert jensen_shannon(p, q) == pytest.approx(np.log(2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("balance", "decomposition"), [("db", "learned"), ("subtb", "learned"), ("db", "forward-looking"), ("tb", "none")]
+)
+def test_calls_of_every_loss(balance, decomposition):
+    """A call per trajectory, or one per step when looking ahead; every loss runs."""
+    carry, _ = driven(training(balance=balance, decomposition=decomposition), jax.random.key(1))
+    assert int(carry.calls) == (48 if decomposition == "forward-looking" else 16)
