@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.estimators.stationarity import boltzmann_cdf, stationarity
@@ -58,6 +59,28 @@ def test_no_bias_at_ten_times_the_step():
     assert 0.5 < acceptance.mean() < 0.99
     euler = simulate(jax.random.key(2), DiffusionModel(harmonic, wavy, 0.0), starts, 0.3, 20, every=20)
     assert stationarity(np.asarray(euler)[:, -1, 0], cdf).sigmas > 10
+
+
+def test_every_exchange_is_as_frequent_as_its_reverse():
+    """From equilibrium one adjusted step moves as many particles from A to B as from B to A: forward and backward weights agree.
+
+    chi^2 over the pairs of 9 cells, p > 1e-4. Steps that are not adjusted are far away (p < 1e-10).
+    """
+    starts = jax.random.normal(jax.random.key(5), (40_000, 1))
+    adjusted, _, _ = last(PositionDependentLangevin(0.3, wavy), Given(harmonic), starts, 1)
+    euler = simulate(jax.random.key(6), DiffusionModel(harmonic, wavy, 0.0), starts, 0.3, 1)[:, -1]
+    edges = np.linspace(-1.75, 1.75, 8)
+    probabilities = []
+    for after in (adjusted, np.asarray(euler)):
+        counts = np.zeros((9, 9))
+        cells = np.searchsorted(edges, np.asarray(starts)[:, 0]), np.searchsorted(edges, after[:, 0])
+        np.add.at(counts, cells, 1)
+        there, back = (matrix[np.triu_indices(9, 1)] for matrix in (counts, counts.T))
+        often = there + back >= 20
+        differences = (there - back)[often] / np.sqrt((there + back)[often])
+        probabilities.append(stats.chi2.sf((differences**2).sum(), often.sum()))
+    assert probabilities[0] > 1e-4
+    assert probabilities[1] < 1e-10
 
 
 def test_a_wall_needs_no_clipping():
