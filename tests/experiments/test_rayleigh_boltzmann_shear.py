@@ -79,6 +79,7 @@ def test_remaining_hazard_from_any_start():
         ({"collisions": {"strength": 0.0}}, "strength"),
         ({"flow": {"shear_rate": -1.0}}, "shear_rate"),
         ({"flow": {"gradient": (1.0, 2.0)}}, "nine"),
+        ({"flow": {"gradient": (float("nan"),) * 9}}, "finite"),
         ({"particles": {"log_times": (10.0, 5.0)}}, "rising"),
         ({"particles": {"count": 10}}, "at least 200"),
     ],
@@ -87,6 +88,13 @@ def test_nonsense_is_refused_at_once(change, words):
     """Nothing is computed and no directory is made for parameters without a meaning."""
     with pytest.raises(HeatbathError, match=words):
         module.check(build(module.Config, merge(SMALL, change)))
+
+
+def test_times_after_an_implosion_are_refused_before_anything_runs():
+    """L0 = -1/2 ends the world at t = 2; a run would fail after its first views."""
+    gradient = (-0.5, 0.0, 0.0, 0.0, -0.5, 0.0, 0.0, 0.0, -0.5)
+    with pytest.raises(HeatbathError, match="implodes"):
+        module.prepare(build(module.Config, merge(SMALL, {"flow": {"gradient": gradient}})))
 
 
 @pytest.mark.parametrize("preset", module.PRESETS)

@@ -118,8 +118,8 @@ def check(config: ShearConfig, base: Path | None = None) -> ShearConfig:
         raise InvalidArgumentError(
             f"collisions.gamma must be above -3, where the collision rate diverges, and at most 1; found {collisions.gamma}"
         )
-    if flow.gradient and len(flow.gradient) != 9:
-        raise InvalidArgumentError(f"flow.gradient has nine numbers, row by row; found {len(flow.gradient)}")
+    if flow.gradient and not (len(flow.gradient) == 9 and all(math.isfinite(value) for value in flow.gradient)):
+        raise InvalidArgumentError(f"flow.gradient has nine finite numbers, row by row; found {list(flow.gradient)}")
     if collisions.background == "rest" and (collisions.gamma >= 0 or flow.gradient):
         raise InvalidArgumentError('a background at rest is offered for gamma < 0 in simple shear; use "maxwellian"')
     finite = {"flow.shear_rate": flow.shear_rate, "collisions.angular": collisions.angular}
@@ -173,13 +173,20 @@ def extended(config: ShearConfig, samples: str) -> ShearConfig:
 
 # With JAX -------------------------------------------------------------------------------------------------------------
 def prepare(config: ShearConfig, base: Path | None = None) -> Prepared:
-    """The processes of every stage."""
+    """The processes of every stage. Raises ``InvalidArgumentError`` for times at which the flow has imploded."""
     import jax
 
     from heatbath.experiments import shear_stages
 
     config = check(config, base)
-    return Prepared(config, None, shear_stages.runs(config), jax.random.key(config.seed))
+    runs = shear_stages.runs(config)
+    last, asked = runs["flow"].process.deformation.last_log_time, config.particles.log_times[-1]
+    if asked >= last:
+        raise InvalidArgumentError(
+            f"the flow of flow.gradient can be followed to log time {last:.6g}, where it implodes or numbers end; "
+            f"particles.log_times asks for {asked:g}"
+        )
+    return Prepared(config, None, runs, jax.random.key(config.seed))
 
 
 def kernel_names(prepared: Prepared) -> tuple[str, ...]:
