@@ -191,6 +191,7 @@ def figures() -> str:
         f"standard errors from umbrella sampling ({reference['delta_f_kt']:.2f} ± {reference['delta_f_kt_error']:.2f} kT). "
         f"A run takes {middle:.0f} s in all.",
         *learned(),
+        *steered(),
         "",
         "These figures are generated; [all results](docs/results.md) say what was run.",
     ]
@@ -207,6 +208,21 @@ def learned() -> list[str]:
     return [
         f"- **Learned**: {runs[0]['ess']['draws']} draws of a trained generator of alanine dipeptide take {seconds:.0f} s, and "
         f"{sum(shares) / len(shares):.0f} % of them are effective with every weight kept."
+    ]
+
+
+def steered() -> list[str]:
+    """What a flow that never saw the temperature does there."""
+    if not (ROOT / "results" / "steerable_alanine.json").exists():
+        return []
+    data = load("steerable_alanine")["data"]
+    coldest, found = min(data["temperatures"].items(), key=lambda item: float(item[0]))
+    share = 100 * sum(found["ess"]) / len(found["ess"])
+    mean = sum(found["delta_f"]) / len(found["delta_f"])
+    true, error = found["reference"]["delta_f"]
+    return [
+        f"- **Steerable**: a flow trained at {data['trained_at']:.0f} K only draws at {coldest} K with {share:.0f} % effective, and gives "
+        f"{mean:.2f} kT for the second basin (umbrella sampling {true:.2f} ± {error:.2f})."
     ]
 
 
