@@ -221,8 +221,8 @@ def steered() -> list[str]:
     mean = sum(found["delta_f"]) / len(found["delta_f"])
     true, error = found["reference"]["delta_f"]
     return [
-        f"- **Steerable**: a flow trained at {data['trained_at']:.0f} K only draws at {coldest} K with {share:.0f} % effective, and gives "
-        f"{mean:.2f} kT for the second basin (umbrella sampling {true:.2f} ± {error:.2f})."
+        f"- **Steerable**: a flow trained at {data['trained_at']:.0f} K only draws at {coldest} K with {share:.0f} % effective, "
+        f"and gives {mean:.2f} kT for the second basin (umbrella sampling {true:.2f} ± {error:.2f})."
     ]
 
 
