@@ -70,11 +70,27 @@ class GraphConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MoleculesConfig:
+    """Molecules of up to ``blocks`` fragments, SMILES (empty: a small set of rings, linkers and ends).
+
+    Reward max(score, ``floor``)^``exponent``. ``score``: "drug-likeness" (RDKit's QED), or "FILE.py:FUNCTION", a function
+    of yours from a list of SMILES to scores that are not negative.
+    """
+
+    fragments: tuple[str, ...] = ()
+    blocks: int = 3
+    score: str = "drug-likeness"
+    exponent: float = 8.0
+    floor: float = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """Perceptrons of ``depth`` hidden layers."""
+    """Perceptrons of ``depth`` hidden layers, and ``memory_rows`` (a power of two, or 0) for single states."""
 
     width: int = 64
     depth: int = 2
+    memory_rows: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,12 +127,13 @@ class EnergyDecompositionConfig:
 
     experiment: Literal["energy-decomposition-gflownet"] = NAME
     seed: int = 0
-    problem: Literal["bag", "hypergrid", "rna", "independent-set"] = "bag"
+    problem: Literal["bag", "hypergrid", "rna", "independent-set", "molecules"] = "bag"
     goal: float = 0.1
     bag: BagConfig = dataclasses.field(default_factory=BagConfig)
     grid: GridConfig = dataclasses.field(default_factory=GridConfig)
     rna: RnaConfig = dataclasses.field(default_factory=RnaConfig)
     graph: GraphConfig = dataclasses.field(default_factory=GraphConfig)
+    molecules: MoleculesConfig = dataclasses.field(default_factory=MoleculesConfig)
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
@@ -134,10 +151,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "rna-8": {"problem": "rna", "training": {"rounds": 1500}},
         "rna-14": {"problem": "rna", "rna": {"length": 14, "exponent": 8.0}, "training": {"rounds": 400}},
         "mis": {"problem": "independent-set", "training": {"rounds": 1500}},
+        "molecules": {"problem": "molecules", "training": {"rounds": 1500}},
         "full": {
             "goal": 0.05,
             "bag": _FULL_BAG,
-            "network": {"width": 128},
+            "network": {"memory_rows": 2**17},
             "training": {"seeds": 5, "rounds": 20_000, "draws": 32, "replay": 64, "chunk": 500},
             "sampler": {"samples": 100_000},
         },
@@ -191,8 +209,10 @@ _RANGES: Mapping[str, tuple[int, int | None]] = MappingProxyType(
         "grid.side": (2, 64),
         "rna.length": (1, 50),
         "graph.vertices": (2, 22),
+        "molecules.blocks": (1, 4),
         "network.width": (1, None),
         "network.depth": (1, None),
+        "network.memory_rows": (0, 2**22),
         "training.seeds": (1, None),
         "training.rounds": (1, None),
         "training.draws": (1, None),
@@ -211,6 +231,8 @@ def _positives(config: EnergyDecompositionConfig) -> dict[str, float]:
         "rna.floor": config.rna.floor,
         "rna.exponent": config.rna.exponent,
         "graph.beta": config.graph.beta,
+        "molecules.floor": config.molecules.floor,
+        "molecules.exponent": config.molecules.exponent,
     }
 
 
@@ -249,7 +271,7 @@ def prepare(config: EnergyDecompositionConfig, base: Path | None = None) -> Prep
 
 def kernel_names(prepared: Prepared) -> tuple[str, ...]:
     """What the bibliography has to know."""
-    extra = {"rna": ("viennarna",)}.get(prepared.config.problem, ())
+    extra = {"rna": ("viennarna",), "molecules": ("rdkit",)}.get(prepared.config.problem, ())
     return (*(f"gflownet-{name}" for name in prepared.config.training.methods), *extra, NAME)
 
 

@@ -13,7 +13,10 @@ from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets.enumeration import Enumeration, enumerate_states
 from heatbath.models.gflownets.environment import Environment
 from heatbath.models.gflownets.environments import Bag, Hypergrid, IndependentSet, Sequence
+from heatbath.models.gflownets.listed import ListedGraph
 from heatbath.state import ReducedEnergy, ThermoState
+from heatbath.targets import fragments
+from heatbath.targets.fragments import MoleculeScores
 from heatbath.targets.rna import LONGEST_TABLE, DuplexBinding
 from heatbath.targets.rna_table import TabulatedBinding
 from heatbath.targets.sets import BagReward, GridReward, SetSize, checked_log_rewards
@@ -59,9 +62,26 @@ def target_of(config: Any) -> tuple[Any, float]:
         return BagReward(bag.letters, bag.size, bag.needed, bag.share, config.seed), 1.0
     if config.problem == "hypergrid":
         return GridReward(config.grid.dimension, config.grid.side, config.grid.floor), 1.0
+    if config.problem == "molecules":
+        settings = config.molecules
+        molecules = _assembled(settings.fragments, settings.blocks).molecules
+        scores = np.asarray(_scores(settings.score, molecules), dtype=np.float64)
+        if scores.shape != (len(molecules),):
+            raise InvalidArgumentError(f"the score must give {len(molecules)} numbers; found shape {scores.shape}")
+        return MoleculeScores(scores, settings.exponent, settings.floor), 1.0
     if config.problem == "rna":
         return DuplexBinding(config.rna.length, exponent=config.rna.exponent, floor=config.rna.floor), 1.0
     return SetSize(random_graph(config.graph.vertices, config.graph.density, config.seed)), config.graph.beta
+
+
+@functools.lru_cache(maxsize=4)
+def _assembled(pieces: tuple[str, ...], blocks: int) -> fragments.Assembly:
+    return fragments.assemble(pieces or fragments.FRAGMENTS, blocks)
+
+
+@functools.lru_cache(maxsize=4)
+def _scores(name: str, molecules: tuple[str, ...]) -> Any:
+    return fragments.score_function(name)(list(molecules))
 
 
 def is_listed(config: Any) -> bool:
@@ -77,6 +97,9 @@ def environment_of(config: Any, target: Any) -> Environment:
         return Hypergrid(config.grid.dimension, config.grid.side)
     if config.problem == "rna":
         return Sequence(4, config.rna.length)
+    if config.problem == "molecules":
+        made = _assembled(config.molecules.fragments, config.molecules.blocks)
+        return ListedGraph(made.parent, made.child, made.seen)
     return IndependentSet(np.asarray(target.adjacency))
 
 
@@ -86,11 +109,12 @@ def problem_of(prepared: Any, fitness: Any = None) -> Problem:
     if config.problem == "rna" and fitness is not None:
         target = TabulatedBinding(target, fitness)
     environment = environment_of(config, target)
-    partial_u = _PARTIAL[config.problem](target, float(prepared.state.beta))
+    beta = float(prepared.state.beta)
+    partial_u = _PARTIAL[config.problem](config, target, beta)
     if not is_listed(config):
         return Problem(environment, target, prepared.state, partial_u, _best(config, target))
     found = _listed(environment, _Same(config))
-    log_rewards = _log_rewards(found, target, float(prepared.state.beta))
+    log_rewards = _log_rewards(found, target, beta)
     modes = _modes(found, target, log_rewards)
     watch = functools.partial(ExactLaw, found, log_rewards, modes)
     return Problem(environment, target, prepared.state, partial_u, watch, (found, log_rewards))
@@ -100,7 +124,15 @@ class _Same:
     """Compares by the problem's own settings: the key of what is listed once in a process."""
 
     def __init__(self, config: Any):
-        self.key = (config.problem, config.bag, config.grid, config.rna.length, config.graph, config.seed)
+        self.key = (
+            config.problem,
+            config.bag,
+            config.grid,
+            config.rna.length,
+            config.graph,
+            config.seed,
+            config.molecules,
+        )
 
     def __hash__(self):
         return hash(self.key)
@@ -148,16 +180,31 @@ def _best(config: Any, target: DuplexBinding) -> Callable[[str], Watch]:
 
 
 # Energies of unfinished objects ---------------------------------------------------------------------------------------
-def _of_bag(target: Any, beta: float) -> Callable[[Any], Any]:
+def _of_bag(config: Any, target: Any, beta: float) -> Callable[[Any], Any]:
     return lambda state: beta * target.partial(state)
 
 
-def _of_grid(target: Any, beta: float) -> Callable[[Any], Any]:
+def _of_grid(config: Any, target: Any, beta: float) -> Callable[[Any], Any]:
     return lambda state: beta * target.energy(state[:-1])
 
 
-def _of_set(target: Any, beta: float) -> Callable[[Any], Any]:
+def _of_set(config: Any, target: Any, beta: float) -> Callable[[Any], Any]:
     return lambda state: -beta * jnp.sum(state == 1).astype(jnp.result_type(float))
 
 
-_PARTIAL = {"bag": _of_bag, "rna": _of_bag, "hypergrid": _of_grid, "independent-set": _of_set}
+def _of_molecule(config: Any, target: Any, beta: float) -> Callable[[Any], Any]:
+    """That of the same molecule when it is finished, by the number of the state."""
+    made = _assembled(config.molecules.fragments, config.molecules.blocks)
+    place = {text: number for number, text in enumerate(made.molecules)}
+    objects = np.array([place.get(text, 0) for text in made.smiles])
+    table = beta * target.energies[jnp.asarray(objects)]
+    return lambda state: table[state[0]]
+
+
+_PARTIAL = {
+    "bag": _of_bag,
+    "rna": _of_bag,
+    "hypergrid": _of_grid,
+    "independent-set": _of_set,
+    "molecules": _of_molecule,
+}

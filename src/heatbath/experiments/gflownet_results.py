@@ -77,6 +77,7 @@ def facts(prepared: Any, found: Problem) -> dict[str, Any]:
         "hypergrid": f"grid of {config.grid.side}^{config.grid.dimension} points",
         "rna": f"RNA words of {config.rna.length} letters",
         "independent-set": f"maximal independent sets of a graph of {config.graph.vertices} vertices",
+        "molecules": f"molecules of up to {config.molecules.blocks} fragments",
     }[config.problem]
     made = {"name": config.problem, "words": words, "steps": found.environment.longest, "listed": is_listed(config)}
     if found.listed is not None:

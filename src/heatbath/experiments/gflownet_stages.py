@@ -89,7 +89,10 @@ def network(prepared: Any, seed: int) -> GFlowNet:
     config = prepared.config
     key = jax.random.fold_in(named_key(prepared.key, "network"), seed)
     environment = environment_of(config, prepared.target)
-    return GFlowNet.create(key, environment, width=config.network.width, depth=config.network.depth)
+    settings = config.network
+    return GFlowNet.create(
+        key, environment, width=settings.width, depth=settings.depth, memory_rows=settings.memory_rows
+    )
 
 
 def sampler(prepared: Any, done: Mapping[str, Any]) -> ImportanceSampler:
