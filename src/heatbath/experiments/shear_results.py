@@ -13,6 +13,7 @@ from heatbath.io.run_directory import json_ready
 from heatbath.kinetics.shear import absorbed
 from heatbath.kinetics.shear_theory import (
     MaxwellMoments,
+    collision_shift,
     frozen_hazard,
     log_uniform_cdf,
     log_uniform_quantile,
@@ -28,7 +29,8 @@ SIGMAS = 4.5
 ODDS = 1e-4
 #: Memory of the start (beyond its noise) below which the log-uniform law is expected, and width of its edges over log t.
 UNIVERSAL_MEMORY, EDGE = 0.03, 2.0
-#: log time from which collisions at related times are compared.
+#: log time from which collisions at related times are compared; with many particles later, since what is left out falls as its
+#: inverse square.
 ASYMPTOTIC = 40.0
 
 
@@ -103,8 +105,8 @@ def cautions(found: Mapping[str, Any]) -> list[str]:
     said = []
     if found.get("absorbed"):
         said.append(
-            f"{100 * found['absorbed']:.3g} % of the particles were too slow for the shear and came to rest among partners at rest; "
-            "they are left out of the laws. Raise particles.speed."
+            f"{100 * found['absorbed']:.3g} % of the particles were too slow for the shear and came to rest among partners at "
+            "rest; they are left out of the laws. Raise particles.speed."
         )
     if found.get("growing"):
         said.append(
@@ -171,7 +173,8 @@ def growing(prepared: Any, views: Views, times: np.ndarray) -> tuple[dict[str, A
         where = f"At log t = {last['log_time']:g} the law is {last['distance']:.4f} from the log-uniform one"
         sentence = f"{where} (limit {limit:.4f})."
         checks.append(Check("log-uniform law", bool(last["distance"] < limit), sentence, last["distance"], limit))
-    windows = related_windows(views, times, gamma)
+    shift = collision_shift(gamma, rate, prepared.config.collisions.angular)
+    windows = related_windows(views, times, gamma, shift, last["memory"] or 0.0)
     made["windows"] = windows
     if windows:
         worst = max(abs(window["sigmas"]) for window in windows)
@@ -180,25 +183,34 @@ def growing(prepared: Any, views: Views, times: np.ndarray) -> tuple[dict[str, A
     return made, checks
 
 
-def related_windows(views: Views, times: np.ndarray, gamma: float) -> list[dict[str, Any]]:
-    """Pairs of windows (t1, t2) and ((1-a) t1, (1-a) t2) of log time that the views allow, with their mean collisions."""
+def related_windows(
+    views: Views, times: np.ndarray, gamma: float, shift: float = 0.0, kept: float = 0.0
+) -> list[dict[str, Any]]:
+    """Pairs of windows (t1, t2) and ((1-a) t1, (1-a) t2) of log time that the views allow, with their mean collisions.
+
+    A collision at tau is followed by one at tau / (1-a) + ``shift`` in the mean, so that each end lets (1-a) shift J through,
+    J being c / tau up to the memory ``kept`` of the start. That difference is expected; what memory makes of it joins the error.
+    """
 
     def at(tau):
         match = np.flatnonzero(np.isclose(times, tau, rtol=1e-6))
         return int(match[0]) if match.size else None
 
     found = []
+    first_time = max(ASYMPTOTIC, 1.8 * views.jumps.shape[1] ** (1 / 3))
     for first in range(len(times) - 1):
         begin, end = (at((1 + gamma) * tau) for tau in times[first : first + 2])
-        if begin is None or end is None or times[begin] < ASYMPTOTIC:
+        if begin is None or end is None or times[begin] < first_time:
             continue
         here = views.jumps[first + 1] - views.jumps[first]
         before = views.jumps[end] - views.jumps[begin]
         difference = (here - before).astype(float)
-        error = difference.std(ddof=1) / np.sqrt(difference.size)
+        slip = (1 + gamma) * shift / -np.log1p(gamma) * (1 / times[begin] - 1 / times[end])
+        noise = difference.std(ddof=1) / np.sqrt(difference.size)
+        error = np.hypot(noise, 2 * kept * abs(slip))
         if error > 0:
             row = {"window": times[first : first + 2], "collisions": here.mean(), "related": before.mean()}
-            found.append(row | {"sigmas": float(difference.mean() / error)})
+            found.append(row | {"expected_difference": slip, "sigmas": float((difference.mean() - slip) / error)})
     return found
 
 

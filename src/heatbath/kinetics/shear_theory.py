@@ -166,6 +166,20 @@ def memory(y: Float[np.ndarray, " particle"], gamma: float) -> complex:
     return complex(np.mean(np.exp(2j * np.pi * np.log(y) / period)))
 
 
+def collision_shift(gamma: float, rate: float, angular: float = 0.0) -> float:
+    """The mean of tau' - tau / (1 - a) for collisions at tau and next at tau' (log times): a (log K + E log|om1 om2|) / (1 - a).
+
+    From l = |w2| a flight lasts s with log s = [log((1-a) E) + a log(K l)] / (1-a), E exponential, and ends at w1 = -K l s, so
+    that the next l is K l s |om1 om2|; the terms in E cancel in the mean. E log|om1 om2| is -2 for uniform om. The relation
+    J(tau) = (1 - a) J((1 - a) tau) is exact for windows whose ends are related by this; left out, it costs terms of order 1/tau.
+    """
+    a = _exponent(gamma)
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    cosine = (0.5 * (nodes + 1)) ** (1 / (1 + angular))
+    across = 0.25 * float(np.sum(weights * np.log1p(-(cosine**2))))  # E log sin of the angle
+    return a * (math.log(rate) - 1 / (1 + angular) + across - math.log(2)) / (1 - a)
+
+
 def _exponent(gamma: float) -> float:
     if not -1 < gamma < 0:
         raise InvalidArgumentError(f"this law holds for -1 < gamma < 0; found gamma = {gamma}")

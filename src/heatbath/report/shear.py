@@ -217,7 +217,8 @@ def _growing_table(growing: Mapping[str, Any]) -> Table:
     ]
     note = (
         "Distance: Kolmogorov and Smirnov. Memory: first Fourier mode of log log|w₂|; it never decays and is 0 for the "
-        "log-uniform law. Windows: from the line before to this one, and the same times 1 − a; equal for any start."
+        "log-uniform law. Windows: from the line before to this one, and the same times 1 − a; for any start equal up to a "
+        "known shift of their ends, which is taken out before σ is stated."
     )
     return Table(columns, body, note=note)
 
