@@ -1,0 +1,79 @@
+"""MADE: an autoencoder whose masked weights make every output see only the inputs before it. The baseline of the family."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from heatbath.errors import InvalidArgumentError
+from heatbath.models.nade.autoregressive import Autoregressive, checked_order
+from heatbath.models.nade.heads import Coin, Head
+
+
+class MADE(Autoregressive):
+    """All conditionals in one pass of a network with masked weights; a draw takes as many passes as coordinates.
+
+    Hidden unit k of a layer has a degree m(k); it sees units of degree <= m(k), inputs having their place in the order (from 1),
+    and output t sees units of degree < t. Masks multiply the weights, so that nothing can be learned around them.
+    Source: arXiv 1502.03509, equations 12-14.
+    """
+
+    weights: tuple[Float[Array, "_ _"], ...]
+    biases: tuple[Float[Array, " _"], ...]
+    masks: tuple[Bool[Array, "_ _"], ...]
+    order: Int[Array, " d"]
+    head: Head
+
+    def all_parameters(self, x: Array) -> Float[Array, "d o"]:
+        """Parameters of every coordinate's law given the coordinates before it."""
+        h = x.astype(self.biases[0].dtype)
+        for index, (weight, bias, mask) in enumerate(zip(self.weights, self.biases, self.masks, strict=True)):
+            h = h if index == 0 else jax.nn.relu(h)
+            h = h @ jnp.where(mask, weight, 0) + bias
+        return h.reshape((self.dimension, self.head.outputs))
+
+    def conditionals(self, x):
+        return jax.vmap(self.head.log_prob)(self.all_parameters(x), x).astype(jnp.result_type(float))
+
+    def begin(self):
+        return jnp.zeros(self.dimension, self.biases[0].dtype)
+
+    def parameters(self, memory, site):
+        return self.all_parameters(memory)[site]
+
+    def reveal(self, memory, site, value):
+        return memory.at[site].set(value.astype(memory.dtype))
+
+
+def made(
+    key: Key[Array, ""],
+    dimension: int,
+    hidden: Sequence[int] = (500,),
+    *,
+    head: Head | None = None,
+    order=None,
+    dtype=jnp.float32,
+) -> MADE:
+    """An untrained MADE; degrees of hidden units are spread evenly over 1 .. d-1. ``head`` is a coin when None."""
+    if dimension < 2 or not hidden or min(hidden) < 1:
+        raise InvalidArgumentError(
+            f"expected two coordinates and one hidden layer at least; found {dimension}, {hidden}"
+        )
+    head = Coin() if head is None else head
+    order = checked_order(order, dimension)
+    place = np.empty(dimension, int)
+    place[np.asarray(order)] = np.arange(1, dimension + 1)
+    degrees = [place, *(1 + np.arange(width) % (dimension - 1) for width in hidden)]
+    masks = [after[None, :] >= before[:, None] for before, after in itertools.pairwise(degrees)]
+    masks.append(np.repeat(place, head.outputs)[None, :] > degrees[-1][:, None])
+    keys = jax.random.split(key, len(masks))
+    weights = tuple(
+        math.sqrt(2 / mask.shape[0]) * jax.random.normal(k, mask.shape, dtype)
+        for k, mask in zip(keys, masks, strict=True)
+    )
+    biases = tuple(jnp.zeros(mask.shape[1], dtype) for mask in masks)
+    return MADE(weights, biases, tuple(jnp.asarray(mask) for mask in masks), order, head)
