@@ -38,7 +38,8 @@ class Assembly:
     """All ways to build. States are numbered from 0, nothing at all; edges ``parent`` -> ``child`` join two states once.
 
     A state is a molecule that may still grow, with its number of fragments, or one that is finished: ``smiles`` (canonical) of
-    every state, "" for the start; ``finished`` (n,) of bool; seen (n, f) of bool: fingerprint, number of fragments, whether finished.
+    every state, "" for the start; ``finished`` (n,) of bool; seen (n, f) of bool: fingerprint, number
+    of fragments, whether finished.
     One molecule is one finished object, however many fragments it can be seen as made of.
     """
 
@@ -58,8 +59,8 @@ def assemble(fragments: Sequence[str] = FRAGMENTS, blocks: int = 3) -> Assembly:
     """Every molecule of one to ``blocks`` fragments joined by single bonds.
 
     A bond takes a hydrogen from an atom on either side, of which at least one is carbon. Atoms that symmetry makes equal count
-    once, and so do all ways that lead from one molecule to the same other. Raises ``InvalidArgumentError`` for SMILES that RDKit does not
-    read, ``ResourceError`` beyond ``MOST_MOLECULES``, ``MissingExtraError`` without RDKit.
+    once, and so do all ways that lead from one molecule to the same other. Raises ``InvalidArgumentError`` for SMILES that RDKit
+    does not read, ``ResourceError`` beyond ``MOST_MOLECULES``, ``MissingExtraError`` without RDKit.
     """
     if blocks < 1 or not fragments:
         raise InvalidArgumentError(f"expected at least one fragment and one block; found {len(fragments)}, {blocks}")

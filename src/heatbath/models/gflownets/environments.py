@@ -179,14 +179,16 @@ class IndependentSet(Environment):
 
     adjacency (n, n) symmetric without loops; vertices that are not ``present`` (padding) never take part. State: 0 undecided,
     1 in, 2 out. Configuration: 1 for the vertices of the set. A set of m vertices has m parents, and T = |S| steps lead to it.
+    ``most`` bounds the size of sets where one knows better than n (cliques that cover the vertices), and with it all paths.
     """
 
     adjacency: Bool[Array, "n n"]
     present: Bool[Array, " n"]
+    most: int = eqx.field(static=True)
 
-    def __init__(self, adjacency, present=None):
+    def __init__(self, adjacency, present=None, most: int | None = None):
         adjacency = jnp.asarray(adjacency, bool)
-        self.adjacency = adjacency
+        self.adjacency, self.most = adjacency, adjacency.shape[-1] if most is None else most
         self.present = jnp.ones(adjacency.shape[-1], bool) if present is None else jnp.asarray(present, bool)
 
     @property
@@ -195,7 +197,7 @@ class IndependentSet(Environment):
 
     @property
     def longest(self) -> int:
-        return self.adjacency.shape[-1]
+        return self.most
 
     def initial(self):
         return jnp.where(self.present, 0, 2).astype(jnp.int32)
