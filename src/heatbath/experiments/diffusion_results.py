@@ -107,7 +107,7 @@ def laws(model: Model, run: Any, carry: Any, *, with_drift: bool) -> tuple[list[
             "density": np.histogram(draws, edges)[0] / (draws.size * np.diff(edges)),
         }
         if with_drift:
-            sentence = f"alpha = {variant.alpha:g} with its drift is {boltzmann.sigmas:.1f} σ from Boltzmann's law."
+            sentence = f"α = {variant.alpha:g} with its drift: χ² {signed(boltzmann.sigmas)} σ from Boltzmann's law."
             passed = boltzmann.sigmas < ACCEPTED
             checks.append(Check(f"Boltzmann at alpha {variant.alpha:g}", passed, sentence, boltzmann.sigmas, ACCEPTED))
         elif variant.alpha < 1 and normalisable(model, variant.alpha):
@@ -121,6 +121,11 @@ def laws(model: Model, run: Any, carry: Any, *, with_drift: bool) -> tuple[list[
         sentence = f"Without the drift, conventions up to 1/2 are at least {min(worst):.0f} σ from Boltzmann's law."
         checks.append(Check("wrong law found out", min(worst) > REJECTED, sentence, min(worst), REJECTED))
     return rows, checks
+
+
+def signed(sigmas: float) -> str:
+    """A χ² as a normal deviate: below 0 the draws are closer than they are on average."""
+    return f"{sigmas:+.1f}".replace("-", "−")
 
 
 def normalisable(model: Model, alpha: float) -> bool:
@@ -145,7 +150,7 @@ def adjusted(model: Model, run: Any, carry: Any, coarse: float) -> tuple[dict[st
         "sigmas": exact.sigmas,
         "euler_sigmas": None if euler is None else euler.sigmas,
     }
-    sentence = f"Adjusted moves at {coarse:g} times the step are {exact.sigmas:.1f} σ from Boltzmann's law."
+    sentence = f"Adjusted moves at {coarse:g} times the step: χ² {signed(exact.sigmas)} σ from Boltzmann's law."
     return made, [Check("no bias of the step", exact.sigmas < ACCEPTED, sentence, exact.sigmas, ACCEPTED)]
 
 
@@ -165,7 +170,8 @@ def paths(model: Model, run: Any, carry: Any) -> tuple[dict[str, Any], list[Chec
         if variant.consistent:
             deviation = [float(np.sqrt(np.nanmean(part**2))) for part in z]
             for word, value in zip(("D(x)", "the drift"), deviation, strict=True):
-                sentence = f"{word} estimated from trajectories is {value:.1f} standard errors (root mean square) from the model."
+                sentence = f"{word[0].upper()}{word[1:]} estimated from trajectories is {value:.1f} standard errors "
+                sentence += "(root mean square) from the model."
                 checks.append(Check(f"{word} from data", value < ROOT_MEAN_SQUARE, sentence, value, ROOT_MEAN_SQUARE))
         else:
             right = coefficients(model, found.centres, consistent=True)[1]

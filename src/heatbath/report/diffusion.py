@@ -38,9 +38,9 @@ def section(results: Mapping[str, Any]) -> Section | None:
         f"Model: {found.get('model', 'unnamed')}, with a diffusion coefficient that depends on position. Every convention of "
         "the noise needs its own drift; with it all of them sample Boltzmann's law, without it none but α = 1 does."
     )
-    return Section(
-        "Position-dependent diffusion", lead, [Figures(plots), *blocks] if plots else blocks, _headline(found)
-    )
+    rows = [plots[:2], plots[2:]]  # three in one row are too small to read
+    figures = [Figures(row) for row in rows if row]
+    return Section("Position-dependent diffusion", lead, [*figures[:1], *blocks, *figures[1:]], _headline(found))
 
 
 def _headline(found: Mapping[str, Any]) -> list[Fact]:
@@ -79,7 +79,7 @@ def wrong_law(
         )
         if row.get("expected") is not None:
             centres = 0.5 * (np.array(row["edges"][1:]) + np.array(row["edges"][:-1]))
-            label = "D⁻⁽¹⁻ᵅ⁾ exp(−u)"
+            label = r"$e^{-u} / D^{1-\alpha}$"
             axes.plot(
                 centres, row["expected"], color=style.THEMED["vermilion"], linestyle="--", linewidth=1.0, label=label
             )
@@ -163,7 +163,12 @@ def _laws(right: Sequence[Mapping[str, Any]], without: Sequence[Mapping[str, Any
                 Cell(DASH if expected is None else f"{number(expected, 2)} σ"),
             ]
         )
-    columns = ["convention", "with drift: from Boltzmann", "without: from Boltzmann", "without: from D⁻⁽¹⁻ᵅ⁾ exp(−u)"]
+    columns = [
+        "convention",
+        "with drift: from Boltzmann",
+        "without: from Boltzmann",
+        "without: from exp(−u) / D^(1 − α)",
+    ]
     return Table(
         columns,
         body,

@@ -216,9 +216,9 @@ def _growing_table(growing: Mapping[str, Any]) -> Table:
         "collisions in related windows",
     ]
     note = (
-        "Distance: Kolmogorov and Smirnov. Memory: first Fourier mode of log log|w₂|; it never decays and is 0 for the "
-        "log-uniform law. Windows: from the line before to this one, and the same times 1 − a; for any start equal up to a "
-        "known shift of their ends, which is taken out before σ is stated."
+        "Distance: Kolmogorov and Smirnov. Memory: first Fourier mode of log log|w₂|, 0 for the log-uniform law; what is "
+        "left of it at late times stays for ever. Windows: from the line before to this one, and the same times 1 − a; for "
+        "any start equal up to a known shift of their ends, which is taken out before σ is stated."
     )
     return Table(columns, body, note=note)
 
