@@ -132,7 +132,7 @@ def check(config: ShearConfig, base: Path | None = None) -> ShearConfig:
     for name, value in (finite | positive).items():
         if not (math.isfinite(value) and value >= 0 and (value > 0 or name in finite)):
             raise InvalidArgumentError(
-                f"{name} must be {'' if name in finite else 'positive and '}finite and not negative; found {value}"
+                f"{name} must be finite and {'not negative' if name in finite else 'positive'}; found {value}"
             )
     times = particles.log_times
     if len(times) < 2 or not all(math.isfinite(t) for t in times) or list(times) != sorted(set(times)):
