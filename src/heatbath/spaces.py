@@ -73,11 +73,13 @@ class PeriodicBox(Space):
         return (self.count, self.lengths.shape[0])
 
     def wrap(self, x):
-        return x - self.lengths * jnp.floor(x / self.lengths)
+        lengths = self.lengths.astype(jnp.result_type(x))
+        return x - lengths * jnp.floor(x / lengths)
 
     def displacement(self, x, y):
         d = y - x
-        return d - self.lengths * jnp.round(d / self.lengths)
+        lengths = self.lengths.astype(jnp.result_type(d))
+        return d - lengths * jnp.round(d / lengths)
 
     def random(self, key):
         return jax.random.uniform(key, self.event_shape) * self.lengths

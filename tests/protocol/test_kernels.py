@@ -23,6 +23,7 @@ from heatbath.kernels import (
     Kernel,
     Langevin,
     MixtureKernel,
+    ParticleMoves,
     PositionDependentLangevin,
     RandomWalk,
     Repeat,
@@ -35,7 +36,7 @@ from heatbath.models.gaussian import Normal
 from heatbath.models.volume_preserving import steerable_flow
 from heatbath.spaces import Discrete, Euclidean
 from heatbath.state import LogDensity, ReducedEnergy, ThermoState
-from heatbath.targets import lattice, mixtures, toy
+from heatbath.targets import lattice, liquids, mixtures, toy
 from heatbath.targets.base import Target
 
 SIGMAS = 4.5
@@ -49,6 +50,7 @@ def target_called(name: str) -> Target:
         "mixture": lambda: mixtures.unequal_mixture(2, seed=1),
         "potts": lambda: lattice.potts((2, 3), states=3, coupling=0.8, field=-0.3),
         "ising": lambda: lattice.ising((2, 4), coupling=0.7, field=0.2),
+        "three-particles": liquids.few_particles,
     }[name]()
 
 
@@ -110,6 +112,7 @@ CASES = {
     "position-dependent-matrix": Case(PositionDependentLangevin(0.08, tilted_diffusivity)),
     "bouncy-particle": Case(BouncyParticle(STEEPEST, duration=0.7), ("mixture",), reversible=False),
     "zig-zag": Case(ZigZag(SHARPEST, duration=0.7), ("mixture",), reversible=False),
+    "particle-moves": Case(ParticleMoves(0.6, (1, 1, 1), 0.3), ("three-particles",), reversible=False),
     "repeat": Case(Repeat(MALA(0.4), 3)),
     "compose": Case(Compose((MALA(0.4), RandomWalk(0.8))), reversible=False),
     "mixture-kernel": Case(MixtureKernel((HMC(0.25, num_steps=3), RandomWalk(0.8)), (0.3, 0.7))),
@@ -124,7 +127,7 @@ RUNS = [(name, target) for name, case in CASES.items() for target in case.target
 
 def features(target: Target, x) -> jax.Array:
     """Functions whose means are compared: moments, correlations, energies, a mode indicator."""
-    flat = x.reshape(-1).astype(float)
+    flat = target.space.wrap(x).reshape(-1).astype(float)
     energy = target.energy(x)
     return jnp.concatenate([flat, flat**2, flat[:1] * flat[1:], jnp.array([energy, energy**2, flat[0] > 0.3])])
 

@@ -15,7 +15,7 @@ import pytest
 from scipy.optimize import minimize
 
 from heatbath.spaces import Discrete, Euclidean
-from heatbath.targets import clusters, lattice, mixtures, spins, toy
+from heatbath.targets import clusters, lattice, liquids, mixtures, spins, toy
 from heatbath.targets.base import Target
 
 SIGMAS = 4.5
@@ -44,6 +44,7 @@ CASES = {
     "dw4": Case(clusters.dw4),
     "two-particles": Case(lambda: clusters.LennardJonesCluster(2)),
     "lj13": Case(clusters.lj13),
+    "ternary-liquid": Case(liquids.ternary_liquid),
     "ising": Case(lambda: lattice.ising((2, 4), coupling=0.7, field=0.2)),
     "potts": Case(lambda: lattice.potts((2, 3), states=3, coupling=0.8, field=-0.3)),
     "spin-glass": Case(lambda: spins.spin_glass(8, scale=0.6, seed=3)),

@@ -7,6 +7,7 @@ from heatbath.kernels.gibbs import Gibbs
 from heatbath.kernels.hmc import HMC, MALA
 from heatbath.kernels.langevin import Langevin
 from heatbath.kernels.metropolis import RandomWalk
+from heatbath.kernels.particle_moves import ParticleMoves
 from heatbath.kernels.piecewise_deterministic import BouncyParticle, ZigZag
 from heatbath.kernels.pivot import Pivot
 from heatbath.kernels.position_dependent import PositionDependentLangevin
@@ -23,6 +24,7 @@ __all__ = [
     "KernelInfo",
     "Langevin",
     "MixtureKernel",
+    "ParticleMoves",
     "Pivot",
     "PositionDependentLangevin",
     "RandomWalk",

@@ -1,13 +1,15 @@
 """What is sampled: energy functions on spaces, most of them with exact answers.
 
-``toy`` (small continuous targets), ``lattice`` and ``spins``, ``clusters`` (particles), ``molecules`` (force fields),
-``registry`` (their names). Modules are loaded when they are first used, so that the names can be read without importing JAX.
+``toy`` (small continuous targets), ``lattice`` and ``spins``, ``clusters`` and ``liquids`` (particles), ``molecules``
+(force fields), ``registry`` (their names).
+
+Modules are loaded when they are first used, so that the names can be read without importing JAX.
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
-_MODULES = ("base", "clusters", "lattice", "mixtures", "molecules", "quadrature", "registry", "spins", "toy")
+_MODULES = ("base", "clusters", "lattice", "liquids", "mixtures", "molecules", "quadrature", "registry", "spins", "toy")
 _NAMES = {"Target": "base", "Observable": "base"}
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "base",
     "clusters",
     "lattice",
+    "liquids",
     "mixtures",
     "molecules",
     "quadrature",
@@ -25,7 +28,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from heatbath.targets import base, clusters, lattice, mixtures, molecules, quadrature, registry, spins, toy
+    from heatbath.targets import base, clusters, lattice, liquids, mixtures, molecules, quadrature, registry, spins, toy
     from heatbath.targets.base import Observable, Target
 
 

@@ -134,6 +134,22 @@ _ENTRIES = (
         {"centre_trap": 1.0, "trap": 1.0},
     ),
     Entry(
+        "ternary-liquid",
+        "heatbath.targets.liquids",
+        "ternary_liquid",
+        "supercooled liquid of three species in the plane, 43 n particles or 44 in a periodic box",
+        0.5,
+        {"count": 43},
+    ),
+    Entry(
+        "kob-andersen",
+        "heatbath.targets.liquids",
+        "kob_andersen",
+        "binary Kob-Andersen liquid in three dimensions, 80 % A and 20 % B in a periodic box",
+        0.6,
+        {"count": 160},
+    ),
+    Entry(
         "ising-1d",
         _LATTICE,
         "ising_chain",
