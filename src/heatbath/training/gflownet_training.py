@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from heatbath.errors import InvalidArgumentError
-from heatbath.models.gflownets.rollout import Trajectory, forward
+from heatbath.models.gflownets.rollout import Trajectory, forward, forward_many
 from heatbath.process import Chunk, Process
 from heatbath.random import named_key, step_key
 from heatbath.training.gflownet_watch import Watch
@@ -221,12 +221,10 @@ def _draw(training: FlowTraining, carry: FlowCarry, key: Array) -> tuple[FlowCar
     objective, model = training.objective, _model(training, carry.params)
     contexts = training._contexts(named_key(key, "contexts"), objective.draws)
 
-    def draw(key, context):
-        net = training._at(model, context)
-        path = forward(key, net, objective.exploration)
-        return path, objective.energies(net.environment, path)
-
-    paths, energies = jax.vmap(draw)(jax.random.split(key, objective.draws), contexts)
+    keys = jax.random.split(key, objective.draws)
+    paths = forward_many(keys, lambda number: training._at(model, contexts[number]), objective.exploration)
+    paid = lambda path, context: objective.energies(training._at(model, context).environment, path)  # noqa: E731
+    energies = jax.vmap(paid)(paths, contexts)
     fresh = Memory(paths, energies, contexts)
     looks_ahead = objective.decomposition == "forward-looking"
     paid = jnp.sum(paths.valid, dtype=jnp.int32) if looks_ahead else jnp.asarray(objective.draws, jnp.int32)

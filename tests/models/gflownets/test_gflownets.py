@@ -99,6 +99,19 @@ def test_trajectories_forward_and_back(name):
         assert (~valid[:, :-1] <= ~valid[:, 1:]).all()  # steps that are not there come last
 
 
+@pytest.mark.parametrize("name", ["hypergrid", "independent-set"])
+def test_many_trajectories_are_those_of_one_by_one(name):
+    """The batch that ends with its last trajectory draws, key by key, what a single one draws."""
+    _, _, net = prepared(name)
+    keys = jax.random.split(jax.random.key(5), 20)
+    many = jax.jit(lambda keys: rollout.forward_many(keys, lambda number: net, 0.2))(keys)
+    single = jax.jit(jax.vmap(lambda key: rollout.forward(key, net, 0.2)))(keys)
+    assert np.array_equal(many.states, single.states)
+    assert np.array_equal(many.valid, single.valid)
+    for one, other in ((many.actions, single.actions), (many.ways, single.ways)):
+        assert np.array_equal(np.asarray(one)[np.asarray(many.valid)], np.asarray(other)[np.asarray(single.valid)])
+
+
 def test_impossible_environments():
     """Sizes of zero end in a sentence and not in an empty graph."""
     for make in (lambda: Bag(0, 3), lambda: Hypergrid(1, 0), lambda: Sequence(4, 0)):

@@ -2,6 +2,7 @@
 "program.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -26,21 +27,64 @@ def forward(key: Key[Array, ""], net: Any, exploration: Float[Array, ""] | float
     """One trajectory of the policy; with probability ``exploration`` a step is uniform over what is allowed."""
     env = net.environment
 
-    def step(state, key):
-        key_action, key_explore, key_uniform = jax.random.split(key, 3)
-        going = ~env.finished(state)
-        allowed = env.allowed(state) | ~going  # a finished state takes any label, and stays
-        logits = jnp.where(going, net.heads(state).log_forward, 0.0)
-        chosen = jax.random.categorical(key_action, logits)
-        uniform = jax.random.categorical(key_uniform, jnp.where(allowed, 0.0, -jnp.inf))
-        action = jnp.where(jax.random.uniform(key_explore) < exploration, uniform, chosen)
-        way = env.way_of(state, action)
-        new = jnp.where(going, env.step(state, action), state)
-        return new, (new, action, way, going)
-
     keys = jax.random.split(key, env.longest)
+
+    def step(state, key):
+        state, labels = _step(net, exploration, state, key)
+        return state, (state, *labels)
+
     _, (states, actions, ways, valid) = jax.lax.scan(step, env.initial(), keys)
     return Trajectory(jnp.concatenate([env.initial()[None], states]), actions, ways, valid)
+
+
+def _step(net: Any, exploration: Any, state: Array, key: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    """The next state, and action, way and whether there was a step at all."""
+    env = net.environment
+    key_action, key_explore, key_uniform = jax.random.split(key, 3)
+    going = ~env.finished(state)
+    allowed = env.allowed(state) | ~going  # a finished state takes any label, and stays
+    logits = jnp.where(going, net.heads(state).log_forward, 0.0)
+    chosen = jax.random.categorical(key_action, logits)
+    uniform = jax.random.categorical(key_uniform, jnp.where(allowed, 0.0, -jnp.inf))
+    action = jnp.where(jax.random.uniform(key_explore) < exploration, uniform, chosen)
+    new = jnp.where(going, env.step(state, action), state)
+    return new, (action, env.way_of(state, action), going)
+
+
+def forward_many(
+    keys: Key[Array, " n"],
+    net_of: Callable[[Int[Array, ""]], Any],
+    exploration: Float[Array, ""] | float = 0.0,
+) -> Trajectory:
+    """``forward`` for every key, of the network ``net_of(number)``, all with one shape: it ends when the last trajectory does and
+    not after the longest that there could be.
+    """
+    count, env = keys.shape[0], net_of(jnp.zeros((), jnp.int32)).environment
+    step_keys = jax.vmap(lambda key: jax.random.split(key, env.longest))(keys)
+
+    def of_one(number, state, key):
+        return _step(net_of(number), exploration, state, key)
+
+    def body(held):
+        place, states, path = held
+        states, (actions, ways, going) = jax.vmap(of_one)(jnp.arange(count), states, step_keys[:, place])
+        new = (states, actions, ways, going)
+        return place + 1, states, tuple(old.at[place].set(leaf) for old, leaf in zip(path, new, strict=True))
+
+    def goes_on(held):
+        place, states, _ = held
+        going = jax.vmap(lambda number, state: ~net_of(number).environment.finished(state))(jnp.arange(count), states)
+        return (place < env.longest) & jnp.any(going)
+
+    first = jax.vmap(lambda number: net_of(number).environment.initial())(jnp.arange(count))
+    shapes = jax.eval_shape(lambda: jax.vmap(of_one)(jnp.arange(count), first, step_keys[:, 0]))
+    leaves = (shapes[0], *shapes[1])
+    empty = tuple(jnp.zeros((env.longest, *leaf.shape), leaf.dtype) for leaf in leaves)
+    place, last, (states, actions, ways, valid) = jax.lax.while_loop(goes_on, body, (jnp.int32(0), first, empty))
+    done = jnp.arange(env.longest) >= place
+    states = jnp.where(done[:, None, None], last[None], states)
+    path = Trajectory(jnp.concatenate([first[None], states]), actions, ways, valid)
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), path)
 
 
 def backward(key: Key[Array, ""], net: PyTree, state: Int[Array, " k"]) -> Trajectory:
