@@ -80,8 +80,9 @@ def gfnx(arguments):
 
     @eqx.filter_jit
     def run(net, key):
-        policy = lambda key, seen, net: (jax.vmap(net)(seen.astype(jnp.float32)), {})  # noqa: E731
-        paths, _ = forward_rollout(key, arguments.batch, policy, net, env, settings)
+        arrays, rest = eqx.partition(net, eqx.is_array)
+        policy = lambda key, seen, held: (jax.vmap(eqx.combine(held, rest))(seen.astype(jnp.float32)), {})  # noqa: E731
+        paths, _ = forward_rollout(key, arguments.batch, policy, arrays, env, settings)
         return paths.log_gfn_reward.sum()
 
     keys = iter(jax.random.split(jax.random.key(2), 100_000))

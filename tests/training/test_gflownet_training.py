@@ -108,6 +108,25 @@ def test_the_divergence_between_laws():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("decomposition", ["learned", "none"])
+def test_a_small_bag_is_learned(decomposition):
+    """Bags of six items of four kinds: total variation < 0.01, log Z within 0.02, exactly; above 0.5 untrained."""
+    env, target, found, log_rewards = listed(4, 6, 4)
+    options = {"dropout": 0.0, "exploration": 0.05}
+    objective = FlowBalance(target.energy, draws=16, balance="db", decomposition=decomposition, **options)
+    net = GFlowNet.create(jax.random.key(0), env, width=32, memory_rows=4096)
+    rates = {"rate": 5e-3, "potential_rate": 1e-2}
+    settings = {"replay": 48, "remembered": 8192, "updates": 1, "potential_updates": 1, "rounds_per_chunk": 1000}
+    process = FlowTraining(
+        net, objective, rounds=4000, watch=ExactLaw(found, log_rewards, log_rewards > 3.0), **rates, **settings
+    )
+    carry, chunks = driven(process, jax.random.key(0))
+    assert process.watch.measure(net, carry.seen)["total_variation"] > 0.5
+    assert chunks[-1].metrics["total_variation"] < 0.01
+    assert abs(chunks[-1].metrics["log_z_error"]) < 0.02
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("balance", "decomposition"), [("db", "learned"), ("subtb", "learned"), ("db", "forward-looking"), ("tb", "none")]
 )
