@@ -168,7 +168,7 @@ def _modes(found: Enumeration, target: Any, log_rewards: np.ndarray) -> np.ndarr
     return log_rewards >= np.quantile(log_rewards, 1 - BEST_SHARE)
 
 
-def _best(config: Any, target: DuplexBinding) -> Callable[[str], Watch]:
+def _best(config: Any, target: Any) -> Callable[[str], Watch]:
     """The best words met; those better than 95 % of random words count as modes."""
 
     @functools.cache
