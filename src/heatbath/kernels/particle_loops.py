@@ -5,12 +5,14 @@ one particle runs in vector registers. Positions are kept in [0, L), where the n
 """
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
 
 
-def compiled(function):
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` as machine code, kept on disk, that runs without Python's lock.
 
     Reordered sums and fused products let the loops run in vector registers; NaN and infinities keep their meaning. What checks

@@ -51,7 +51,7 @@ class NADE(Autoregressive):
         )
         weights = RecursionWeights(inputs, self.bias, scales, heads, head_bias)
         parameters = recursion(ACTIVATIONS[self.activation], weights, ordered.astype(self.bias.dtype))
-        log_probs = jax.vmap(jax.vmap(self.head.log_prob))(parameters, ordered)
+        log_probs = jax.vmap(jax.vmap(self.head.log_prob))(jnp.asarray(parameters), ordered)
         return jnp.sum(log_probs.astype(jnp.result_type(float)), axis=1)
 
     def log_prob(self, x):

@@ -76,4 +76,5 @@ def made(
         for k, mask in zip(keys, masks, strict=True)
     )
     biases = tuple(jnp.zeros(mask.shape[1], dtype) for mask in masks)
-    return MADE(weights, biases, tuple(jnp.asarray(mask) for mask in masks), order, head)
+    allowed = tuple(jnp.asarray(mask) for mask in masks)
+    return MADE(weights=weights, biases=biases, masks=allowed, order=order, head=head)

@@ -35,7 +35,7 @@ class OrderlessNADE(Autoregressive):
 
     def in_order(self, order) -> "OrderlessNADE":
         """The same network in another order."""
-        return OrderlessNADE(self.network, self.head, checked_order(order, self.network.dimension))
+        return OrderlessNADE(network=self.network, head=self.head, order=checked_order(order, self.network.dimension))
 
     def missing_log_probs(self, x: Array, mask: Array) -> Float[Array, " d"]:
         """log p(x_i | x_s for all s with mask_s = 1) for every i, in one pass of the network (meaningless where mask_i = 1)."""
@@ -44,7 +44,8 @@ class OrderlessNADE(Autoregressive):
 
     def given(self, key: Key[Array, ""], x: Array, observed: Bool[Array, " d"]) -> "Conditional":
         """p(x_A | x_B) in a random order that begins with B, the observed coordinates: exact draws and exact density."""
-        return Conditional(OrderlessNADE(self.network, self.head, observed_first(key, observed)), x, observed)
+        model = OrderlessNADE(network=self.network, head=self.head, order=observed_first(key, observed))
+        return Conditional(model, x, observed)
 
 
 class Conditional(Distribution):
@@ -90,13 +91,13 @@ class EoNADE(Distribution):
 
     def member(self, index: int | Int[Array, ""]) -> OrderlessNADE:
         """The distribution of one order."""
-        return OrderlessNADE(self.network, self.head, self.orders[index])
+        return OrderlessNADE(network=self.network, head=self.head, order=self.orders[index])
 
     def log_probs_by_order(self, xs: Array) -> Float[Array, "order batch"]:
         """log p_m(x) of a batch in every order."""
 
         def in_one(order):
-            member = OrderlessNADE(self.network, self.head, order)
+            member = OrderlessNADE(network=self.network, head=self.head, order=order)
             return jax.vmap(member.log_prob)(xs)
 
         return jax.lax.map(in_one, self.orders, batch_size=min(self.chunk, len(self.orders)))
@@ -135,7 +136,7 @@ def deep_nade(
     if marginals is not None:
         logits = logits_of(marginals, dimension)[:, None].astype(dtype)
         network = eqx.tree_at(lambda n: n.head_bias, network, logits)
-    return OrderlessNADE(network, head, jnp.arange(dimension))
+    return OrderlessNADE(network=network, head=head, order=jnp.arange(dimension))
 
 
 def convolutional_nade(
@@ -152,7 +153,7 @@ def convolutional_nade(
     dimension = parts[0].dimension
     if hidden:
         parts = (*parts, MaskedPerceptron(key_flat, dimension, hidden, 1, dtype))
-    return OrderlessNADE(SummedNetworks(parts), Coin(), jnp.arange(dimension))
+    return OrderlessNADE(network=SummedNetworks(parts), head=Coin(), order=jnp.arange(dimension))
 
 
 def ensemble_of_orders(key: Key[Array, ""], model: OrderlessNADE, count: int, *, chunk: int = 16) -> EoNADE:
