@@ -108,7 +108,7 @@ def main():
     parser.add_argument("--train-graphs", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=1e9)
     parser.add_argument("--stage", choices=("all", "train", "judge", "solve"), default="all")
-    parser.add_argument("--work", type=Path, default=Path("/tmp/independent-sets"))
+    parser.add_argument("--work", type=Path, default=Path(".cache/independent_sets"))
     arguments = parser.parse_args()
     work = arguments.work
     work.mkdir(parents=True, exist_ok=True)
