@@ -1,5 +1,6 @@
 """Training: one loop for every model, and the objectives it minimises."""
 
+from heatbath.training.early_stopping import EarlyStopping, HeldOutLoss
 from heatbath.training.fit import Fitted, fit
 from heatbath.training.optimiser import AdamW
 from heatbath.training.schedules import Constant, Cosine, OneCycle
@@ -12,8 +13,10 @@ __all__ = [
     "AdamW",
     "Constant",
     "Cosine",
+    "EarlyStopping",
     "Fitted",
     "Fresh",
+    "HeldOutLoss",
     "OneCycle",
     "Shuffled",
     "Trainer",

@@ -136,11 +136,11 @@ class Trainer(Process):
     # Results ----------------------------------------------------------------------------------------------------------
     def trained(self, carry: TrainerCarry) -> PyTree:
         """The model with its averaged arrays: the one to use."""
-        return _with(self.model, carry.average)
+        return with_arrays(self.model, carry.average)
 
     def latest(self, carry: TrainerCarry) -> PyTree:
         """The model with the arrays of the last step."""
-        return _with(self.model, carry.params)
+        return with_arrays(self.model, carry.params)
 
 
 def average(old: PyTree, new: PyTree, step: Int[Array, ""], ema: float) -> PyTree:
@@ -226,7 +226,8 @@ def _transformation(optimiser: Any):
     return optimiser.transformation() if isinstance(optimiser, AdamW) else optimiser
 
 
-def _with(model: PyTree, arrays: PyTree) -> PyTree:
+def with_arrays(model: PyTree, arrays: PyTree) -> PyTree:
+    """``model`` with other trainable arrays."""
     return eqx.combine(arrays, eqx.filter(model, trainable(model), inverse=True))
 
 
