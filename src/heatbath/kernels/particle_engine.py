@@ -6,6 +6,7 @@ displacement or an exchange, so that each is reversible. Results depend on the s
 
 import concurrent.futures
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,13 +33,18 @@ class Chains(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """What a run did: U at every record (chain, record), displacements and exchanges tried and accepted (chain,)."""
+    """What a run did: U at every record (chain, record), displacements and exchanges tried and accepted (chain,).
+
+    evaluations: energies looked at by all chains, in units of one energy of N (N - 1) / 2 pairs. A displacement looks at
+    2 (N - 1) pairs, an exchange at 4 (N - 2), a record at all.
+    """
 
     energies: Float[np.ndarray, "chain record"]
     displacements: Int[np.ndarray, " chain"]
     displaced: Int[np.ndarray, " chain"]
     exchanges: Int[np.ndarray, " chain"]
     exchanged: Int[np.ndarray, " chain"]
+    evaluations: float
 
     @property
     def acceptance(self) -> float:
@@ -72,11 +78,11 @@ class ParticleEngine:
         self.threads = threads or available_threads()
         self._loops = particle_loops
         species, pair = liquid.species, liquid.pair
-        self._species, self._counts = species.astype(np.int64), np.asarray(liquid.counts, dtype=np.int64)
+        self.species_of, self._counts = species.astype(np.int64), np.asarray(liquid.counts, dtype=np.int64)
         self._begin = np.cumsum(self._counts) - self._counts
         strength = np.ascontiguousarray(4 * pair.epsilon[:, species])
         inverse_square = np.ascontiguousarray(1 / pair.sigma[:, species] ** 2)
-        self._table = (liquid.length, strength, inverse_square, pair.cutoff**2, *pair.coefficients)
+        self.table = (liquid.length, strength, inverse_square, pair.cutoff**2, *pair.coefficients)
 
     def begin(self, positions: Any, seed: int) -> Chains:
         """Chains at the given configurations (chain, particle, d), each with random numbers of its own."""
@@ -94,7 +100,7 @@ class ParticleEngine:
 
     def energies(self, positions: Float[np.ndarray, "chain d particle"]) -> Float[np.ndarray, " chain"]:
         """U of every configuration, as the loops sum it."""
-        return np.array([self._loops.total_energy(x, self._species, self._table) for x in positions])
+        return np.array([self._loops.total_energy(x, self.species_of, self.table) for x in positions])
 
     def run(
         self, chains: Chains, betas: Any, step_sizes: Any, *, sweeps: int, records: int = 1
@@ -112,18 +118,13 @@ class ParticleEngine:
 
         def share(bounds):
             self._loops.run_chains(
-                xs, self._species, self._table, betas, steps, self.exchange_share, self._begin, self._counts, random,
+                xs, self.species_of, self.table, betas, steps, self.exchange_share, self._begin, self._counts, random,
                 sweeps, energies, tallies, *bounds,
             )  # fmt: skip
 
-        edges = np.linspace(0, count, min(self.threads, count) + 1).astype(int)
-        shares = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
-        if len(shares) == 1:
-            share(shares[0])
-        else:
-            with concurrent.futures.ThreadPoolExecutor(len(shares)) as pool:
-                list(pool.map(share, shares))
-        return Chains(xs, energies[:, -1].copy(), random), Moved(energies, *tallies.T)
+        on_threads(share, count, self.threads)
+        evaluations = evaluations_of(self.liquid.particles, tallies[:, 0].sum(), tallies[:, 2].sum(), energies.size)
+        return Chains(xs, energies[:, -1].copy(), random), Moved(energies, *tallies.T, evaluations)
 
     def tune(self, chains: Chains, betas: Any, *, goal: float = 0.4, rounds: int = 12, start: float = 0.1):
         """Chains after ``rounds`` short runs, and one step size per chain that gives about the acceptance ``goal``."""
@@ -134,6 +135,23 @@ class ParticleEngine:
             gain = 2.0 / np.sqrt(1 + number)
             steps = np.clip(steps * np.exp(gain * (rate - goal)), 1e-4, 0.5 * self.liquid.length)
         return chains, steps
+
+
+def evaluations_of(particles: int, displacements: int, exchanges: int, whole: int = 0) -> float:
+    """Energies that so many moves and ``whole`` sums over all pairs look at; the unit is one sum over all pairs."""
+    pairs = 2 * (particles - 1) * displacements + 4 * (particles - 2) * exchanges
+    return float(whole + pairs / (0.5 * particles * (particles - 1)))
+
+
+def on_threads(share: Callable[[tuple[int, int]], None], count: int, threads: int) -> None:
+    """Call ``share((low, high))`` for about equal parts of range(count), each on a thread of its own."""
+    edges = np.linspace(0, count, min(threads, count) + 1).astype(int)
+    shares = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+    if len(shares) == 1:
+        share(shares[0])
+        return
+    with concurrent.futures.ThreadPoolExecutor(len(shares)) as pool:
+        list(pool.map(share, shares))
 
 
 def available_threads() -> int:
