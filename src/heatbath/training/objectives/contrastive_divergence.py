@@ -1,0 +1,200 @@
+"""Learning Boltzmann machines: contrastive divergence, persistent contrastive divergence, and the unbiased gradient.
+
+All of them estimate -grad log p(v) = E[grad U | v] - E[grad U], the first mean with the data clamped, the second free. Their loss
+is sum_i w_i U(s_i) over states that are held fixed: its gradient is the estimate, its value means nothing.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key, PyTree, Scalar
+
+from heatbath.errors import InvalidArgumentError
+from heatbath.kernels.block_gibbs import BlockGibbs, start_at_mode, sweep_once
+from heatbath.kernels.coupled import CoupledRun, Coupling, MaximalBlockGibbs, coupled_chains
+from heatbath.state import ReducedEnergy, ThermoState
+from heatbath.targets.boltzmann_machines import BoltzmannMachine
+from heatbath.training.objectives.base import Objective
+from heatbath.training.trainable import trainable
+
+
+class ContrastiveDivergence(Objective):
+    """CD-k: free states are ``steps`` sweeps of block Gibbs away from the clamped ones. Biased; less so for more steps.
+
+    Clamped hidden units are drawn exactly in a machine with one hidden layer, else by ``clamped_steps`` sweeps from random bits.
+    Source: Hinton, Neural Computation 14, 1771 (2002).
+    """
+
+    steps: int = eqx.field(static=True, default=1)
+    clamped_steps: int = eqx.field(static=True, default=10)
+
+    def __check_init__(self):
+        _check_steps(self.steps, self.clamped_steps)
+
+    def __call__(self, key, model: BoltzmannMachine, batch: Array):
+        key_clamped, key_free = jax.random.split(key)
+        clamped = clamped_states(key_clamped, model, batch, self.clamped_steps)
+        free = sweeps(key_free, model, clamped, self.steps)
+        return difference(model, clamped, free), {}
+
+
+class PersistentMachine(eqx.Module):
+    """A machine and the chains that follow it while it learns; ``particles`` (chain, units) are bits kept as floats.
+
+    The particles are moved by the optimiser, see ``persistent_optimiser``.
+    """
+
+    machine: BoltzmannMachine
+    particles: Float[Array, "chain unit"]
+
+
+class PersistentContrastiveDivergence(Objective):
+    """PCD: free states are ``steps`` sweeps away from where they were at the last update, and are kept.
+
+    The model is a ``PersistentMachine``, the optimiser a ``persistent_optimiser``: the gradient for the particles is old - new,
+    which a rate of one turns into new. Use ``Fitted.latest``: an average of particles is none. Source: Tieleman, ICML 2008.
+    """
+
+    steps: int = eqx.field(static=True, default=1)
+    clamped_steps: int = eqx.field(static=True, default=10)
+
+    def __check_init__(self):
+        _check_steps(self.steps, self.clamped_steps)
+
+    def __call__(self, key, model: PersistentMachine, batch: Array):
+        key_clamped, key_free = jax.random.split(key)
+        machine = jax.lax.stop_gradient(model.machine)
+        clamped = clamped_states(key_clamped, machine, batch, self.clamped_steps)
+        old = jax.lax.stop_gradient(model.particles)
+        free = sweeps(key_free, machine, old.astype(jnp.int32), self.steps)
+        move = jnp.sum(model.particles * (old - free.astype(old.dtype)))
+        return difference(model.machine, clamped, free) + move, {}
+
+
+def persistent_machine(key: Key[Array, ""], machine: BoltzmannMachine, chains: int) -> PersistentMachine:
+    """``machine`` with ``chains`` particles of random bits."""
+    bits = jax.random.bernoulli(key, shape=(chains, machine.units))
+    return PersistentMachine(machine, bits.astype(machine.biases[0].dtype))
+
+
+def persistent_optimiser(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """``inner`` for the machine; the particles go where the objective says."""
+
+    def labels(params: PersistentMachine) -> PyTree:
+        parts = (jax.tree.map(lambda leaf: "machine", params.machine), "particles")
+        return eqx.tree_at(lambda m: (m.machine, m.particles), params, parts)
+
+    return optax.multi_transform({"machine": inner, "particles": optax.sgd(1.0)}, labels)
+
+
+def _check_steps(*counts: int) -> None:
+    if min(counts) < 1:
+        raise InvalidArgumentError(f"steps and clamped_steps must be at least 1; found {list(counts)}")
+
+
+class UnbiasedContrastiveDivergence(Objective):
+    """The gradient of the log likelihood without bias: both means from coupled chains that start at local modes.
+
+    One pair of chains per datum and phase, H_{k:m} each. Pairs that have not met at ``cap`` are cut off, which biases what they
+    give: their share is the metric ``truncated``, and ``meeting_time`` the mean time of the free pairs.
+    Source: arXiv 2305.19684.
+    """
+
+    coupling: Coupling = MaximalBlockGibbs()
+    k: int = eqx.field(static=True, default=1)
+    m: int = eqx.field(static=True, default=1)
+    cap: int = eqx.field(static=True, default=100)
+
+    def __check_init__(self):
+        if not 0 <= self.k <= self.m < self.cap:
+            raise InvalidArgumentError(
+                f"expected 0 <= k <= m < cap; found k = {self.k}, m = {self.m}, cap = {self.cap}"
+            )
+
+    def __call__(self, key, model: BoltzmannMachine, batch: Array):
+        key_clamped, key_free = jax.random.split(key)
+        fixed = jax.lax.stop_gradient(model)
+        visible = batch.astype(jnp.int32)
+
+        def whole(hidden):
+            return jnp.concatenate([visible, hidden], axis=1)
+
+        hidden_machines = jax.vmap(fixed.given_visible)(visible)
+        clamped = self.gradient(key_clamped, fixed, hidden_machines, 0, whole, len(batch))
+        free = self.gradient(key_free, fixed, fixed, None, lambda x: x, len(batch))
+        params = eqx.filter(model, trainable(model))
+        parts = [
+            jnp.sum(p * (a - b)) / len(batch)
+            for p, a, b in zip(*map(jax.tree.leaves, (params, clamped.total, free.total)), strict=True)
+        ]
+        cut = 0.5 * (jnp.mean(~clamped.met) + jnp.mean(~free.met))
+        return sum(parts), {"truncated": cut, "meeting_time": jnp.mean(free.meeting.astype(float))}
+
+    def gradient(self, key, machine, followed, axes, whole, count: int) -> CoupledRun:
+        """Sum over pairs of H_{k:m} of grad U; chains follow ``followed``: one machine (``axes`` None) or one per pair (0)."""
+        key_start, key_init, key_run = jax.random.split(key, 3)
+
+        def density(own):
+            return ReducedEnergy(own, ThermoState(1.0))
+
+        def over(function, *arguments):
+            return jax.vmap(function, in_axes=(*(0 for _ in arguments), axes))(*arguments, followed)
+
+        def added(total, positions, weights):
+            def weighted(params):
+                model = eqx.combine(params, machine)
+                return jnp.sum(weights * jax.vmap(model.energy)(whole(positions)))
+
+            return jax.tree.map(jnp.add, total, jax.grad(weighted)(eqx.filter(machine, trainable(machine))))
+
+        starts = over(start_at_mode, jax.random.split(key_start, count))
+        states = over(
+            lambda k, x, own: self.coupling.kernel.init(k, x, density(own)), jax.random.split(key_init, count), starts
+        )
+        return coupled_chains(
+            key_run,
+            lambda keys, xs: over(lambda k, x, own: self.coupling.kernel.step(k, x, density(own))[0], keys, xs),
+            lambda keys, xs, ys: over(lambda k, x, y, own: self.coupling.step(k, x, y, density(own)), keys, xs, ys),
+            states,
+            states,
+            added,
+            jax.tree.map(jnp.zeros_like, eqx.filter(machine, trainable(machine))),
+            k=self.k,
+            m=self.m,
+            cap=self.cap,
+        )
+
+
+def clamped_states(key: Key[Array, ""], machine: BoltzmannMachine, visible: Array, steps: int) -> Array:
+    """States (n, units) with the visible units of the data and hidden units by ``steps`` clamped sweeps from random bits."""
+    machine = jax.lax.stop_gradient(machine)
+    count = 1 if len(machine.sizes) == 2 else steps
+
+    def one(key, v):
+        key_bits, key_sweeps = jax.random.split(key)
+        hidden = machine.given_visible(v)
+        bits = jax.random.bernoulli(key_bits, shape=(hidden.units,)).astype(jnp.int32)
+        keys = jax.random.split(key_sweeps, count)
+        bits, _ = jax.lax.scan(lambda h, k: (sweep_once(k, hidden, h), None), bits, keys)
+        return jnp.concatenate([v.astype(jnp.int32), bits])
+
+    return jax.vmap(one)(jax.random.split(key, len(visible)), visible)
+
+
+def sweeps(key: Key[Array, ""], machine: BoltzmannMachine, states: Array, steps: int) -> Array:
+    """``steps`` free sweeps of every state; hidden units first, as is usual."""
+    machine = jax.lax.stop_gradient(machine)
+    kernel, u = BlockGibbs("sequential"), ReducedEnergy(machine, ThermoState(1.0))
+
+    def one(key, x):
+        start = kernel.init(key, x, u)
+        last, _ = jax.lax.scan(lambda s, k: (kernel.step(k, s, u)[0], None), start, jax.random.split(key, steps))
+        return last.position
+
+    return jax.vmap(one)(jax.random.split(key, len(states)), states)
+
+
+def difference(machine: BoltzmannMachine, clamped: Array, free: Array) -> Scalar:
+    """Mean U over clamped states minus mean U over free ones; its gradient is minus that of the log likelihood."""
+    return jnp.mean(jax.vmap(machine.energy)(clamped)) - jnp.mean(jax.vmap(machine.energy)(free))
