@@ -1,7 +1,7 @@
 """Compiled loops of molecular dynamics of particles in a periodic box (needs numba). ``particle_dynamics`` is the way in.
 
-Coordinates, velocities and forces are (d, N) rows, and tables those of ``particle_loops``. The force of every pair is summed twice,
-once for each partner, so that the inner loop runs in vector registers.
+Coordinates, velocities and forces are (d, N) rows, and tables those of ``particle_loops``. The force of every pair is summed
+twice, once for each partner, so that the inner loop runs in vector registers.
 """
 
 import numpy as np

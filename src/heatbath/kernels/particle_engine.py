@@ -123,8 +123,16 @@ class ParticleEngine:
             )  # fmt: skip
 
         on_threads(share, count, self.threads)
-        evaluations = evaluations_of(self.liquid.particles, tallies[:, 0].sum(), tallies[:, 2].sum(), energies.size)
-        return Chains(xs, energies[:, -1].copy(), random), Moved(energies, *tallies.T, evaluations)
+        tried, displaced, exchanges, exchanged = tallies.T
+        evaluations = energies.size + self.evaluations(int(tried.sum()), int(exchanges.sum()))
+        return Chains(xs, energies[:, -1].copy(), random), Moved(
+            energies, tried, displaced, exchanges, exchanged, evaluations
+        )
+
+    def evaluations(self, displacements: int, exchanges: int) -> float:
+        """Energies that so many moves look at; the unit is one sum over all N (N - 1) / 2 pairs."""
+        count = self.liquid.particles
+        return (2 * (count - 1) * displacements + 4 * (count - 2) * exchanges) / (0.5 * count * (count - 1))
 
     def tune(self, chains: Chains, betas: Any, *, goal: float = 0.4, rounds: int = 12, start: float = 0.1):
         """Chains after ``rounds`` short runs, and one step size per chain that gives about the acceptance ``goal``."""
@@ -135,12 +143,6 @@ class ParticleEngine:
             gain = 2.0 / np.sqrt(1 + number)
             steps = np.clip(steps * np.exp(gain * (rate - goal)), 1e-4, 0.5 * self.liquid.length)
         return chains, steps
-
-
-def evaluations_of(particles: int, displacements: int, exchanges: int, whole: int = 0) -> float:
-    """Energies that so many moves and ``whole`` sums over all pairs look at; the unit is one sum over all pairs."""
-    pairs = 2 * (particles - 1) * displacements + 4 * (particles - 2) * exchanges
-    return float(whole + pairs / (0.5 * particles * (particles - 1)))
 
 
 def on_threads(share: Callable[[tuple[int, int]], None], count: int, threads: int) -> None:
