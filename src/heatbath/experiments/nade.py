@@ -1,0 +1,322 @@
+"""Densities of tables, one coordinate after another: the NADE family beside mixtures, by exact likelihoods of rows held back.
+
+Stages: one training per model, which stops by held-out rows, then the log densities of the test rows under each (orderless models
+under several orders, whose mean of probabilities is an ensemble, EoNADE), then those under the baselines. The results give
+negative log-likelihoods in nats and bits, pictures of draws and of completed images, and ``model/``, from which
+``heatbath sample --model`` draws.
+
+Method: arXiv 1605.02226. Where this differs: Adam with a moving average of the weights instead of plain gradient descent.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from heatbath.errors import InvalidArgumentError, UsageError, nearest
+from heatbath.experiments.sample import RunConfig
+from heatbath.io.density_data import DATA_SETS, place
+
+NAME = "nade"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A model that can be trained. ``orderless``: by missing dimensions, for every order at once; ``image``: it needs images."""
+
+    words: str
+    orderless: bool = False
+    image: bool = False
+
+
+#: name -> Kind
+MODELS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "nade": Kind("NADE, one order"),
+        "deep-nade": Kind("DeepNADE, every order", orderless=True),
+        "conv-nade": Kind("ConvNADE, every order", orderless=True, image=True),
+        "made": Kind("MADE, one order"),
+    }
+)
+#: name -> kind of table it fits ("" for any)
+BASELINES: Mapping[str, str] = MappingProxyType(
+    {"independent": "", "bernoulli-mixture": "binary", "gaussian": "real", "factor-analysers": "real"}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """A published table by ``name``, or a file or folder of yours by ``path``, of ``kind`` "binary" or "real".
+
+    ``image``: rows and columns where the rows of your table are images. ``rule`` makes grey images binary. ``fold`` chooses among
+    splits, ``seed`` fixes what the papers leave open. ``folder`` holds the published files (empty: HEATBATH_DATA).
+    """
+
+    name: str = "digits-8"
+    path: str = ""
+    kind: Literal["binary", "real"] = "binary"
+    image: tuple[int, ...] = ()
+    rule: Literal["stochastic", "threshold"] = "stochastic"
+    fold: int = 0
+    seed: int = 0
+    folder: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """``hidden`` units per layer; ``layers`` of them in orderless networks and MADE.
+
+    Real columns have mixtures of ``components`` of the given ``law``. Convolutions have ``channels``.
+    """
+
+    hidden: int = 500
+    layers: int = 2
+    components: int = 10
+    law: Literal["normal", "laplace"] = "normal"
+    channels: int = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Adam for at most ``steps`` batches, ended by ``patience`` validations in a row without a better one.
+
+    Validations come every ``validate_every`` steps, of orderless models four times as rarely, because their losses are noisier.
+    ``decay`` pulls weights to zero; ``ema`` averages them (orderless models: over ten times as many steps).
+    """
+
+    steps: int = 20_000
+    batch_size: int = 100
+    rate: float = 1e-3
+    decay: float = 0.0
+    ema: float = 0.99
+    clip: float = 10.0
+    validate_every: int = 40
+    patience: int = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """Ensembles of the first ``orders`` random orders each; ``rows`` of the test part (0: all); ``pictures`` of images.
+
+    ``mixture`` components of the mixture of Bernoullis (0: chosen among a few by held-out rows), ``analysers`` and ``factors`` of
+    the mixture of factor analysers.
+    """
+
+    orders: tuple[int, ...] = (1, 2, 16)
+    rows: int = 0
+    pictures: int = 25
+    mixture: int = 0
+    analysers: int = 10
+    factors: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerConfig:
+    """``samples`` draws of the first model, kept with the run."""
+
+    samples: int = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class NadeConfig:
+    """Configuration of the experiment. The first of ``models`` is the one that ``model/`` holds."""
+
+    experiment: Literal["nade"] = NAME
+    seed: int = 0
+    models: tuple[str, ...] = ("deep-nade", "nade", "made")
+    baselines: tuple[str, ...] = ("independent", "bernoulli-mixture")
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
+    run: RunConfig = dataclasses.field(default_factory=RunConfig)
+
+
+Config = NadeConfig
+
+_REAL: Mapping[str, Any] = {
+    "models": ("nade", "deep-nade", "made"),
+    "baselines": ("independent", "gaussian", "factor-analysers"),
+    "network": {"hidden": 100, "components": 10},
+}
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "quick": {
+            "network": {"hidden": 64, "layers": 1},
+            "training": {"steps": 600},
+            "evaluation": {"mixture": 20},
+        },
+        "default": {"evaluation": {"orders": (1, 2, 16, 128)}},
+        "dna": {"data": {"name": "dna"}},
+        "mushrooms": {"data": {"name": "mushrooms"}},
+        "nips": {"data": {"name": "nips"}},
+        "wine": {"data": {"name": "red-wine", "kind": "real"}, **_REAL},
+        "white-wine": {"data": {"name": "white-wine", "kind": "real"}, **_REAL},
+        "parkinsons": {"data": {"name": "parkinsons", "kind": "real"}, **_REAL},
+        "digits": {
+            "data": {"name": "digits"},
+            "training": {"steps": 6000, "validate_every": 80},
+            "evaluation": {"orders": (1, 2, 16), "mixture": 100},
+        },
+        "full": {
+            "data": {"name": "fashion"},
+            "models": ("deep-nade", "conv-nade", "nade", "made"),
+            "network": {"hidden": 500, "layers": 2, "channels": 64},
+            "training": {"steps": 500_000, "validate_every": 1000, "patience": 20},
+            "evaluation": {"orders": (1, 2, 16, 128), "mixture": 500},
+        },
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """The objects of one run."""
+
+    config: NadeConfig
+    split: Any
+    key: Any
+
+
+# Without JAX ----------------------------------------------------------------------------------------------------------
+def check(config: NadeConfig, base: Path | None = None) -> NadeConfig:
+    """Refuse what can be refused at once: numbers, names, and data that are not there."""
+    for path, least in _LEAST.items():
+        section, name = path.split(".")
+        if getattr(getattr(config, section), name) < least:
+            found = getattr(getattr(config, section), name)
+            raise InvalidArgumentError(f"{path} must be at least {least}; found {found}")
+    training = config.training
+    if not training.rate > 0 or not training.clip > 0 or training.decay < 0 or not 0 <= training.ema < 1:
+        raise InvalidArgumentError(
+            "training.rate and training.clip are positive, training.decay >= 0, training.ema in [0, 1)"
+        )
+    orders = config.evaluation.orders
+    if not orders or min(orders) < 1:
+        raise InvalidArgumentError(f"evaluation.orders holds numbers of orders, at least 1 each; found {list(orders)}")
+    _check_names(config)
+    _check_data(config.data, base)
+    return config
+
+
+_LEAST: Mapping[str, int] = MappingProxyType(
+    {
+        "network.hidden": 1,
+        "network.layers": 1,
+        "network.components": 1,
+        "network.channels": 1,
+        "training.steps": 1,
+        "training.batch_size": 1,
+        "training.validate_every": 1,
+        "training.patience": 1,
+        "evaluation.rows": 0,
+        "evaluation.pictures": 0,
+        "evaluation.mixture": 0,
+        "evaluation.analysers": 1,
+        "evaluation.factors": 1,
+        "sampler.samples": 1,
+        "data.fold": 0,
+        "data.seed": 0,
+    }
+)
+
+
+def _check_names(config: NadeConfig) -> None:
+    if not config.models:
+        raise InvalidArgumentError(f"models is empty; known are {', '.join(MODELS)}")
+    if len(set(config.models)) < len(config.models):
+        raise InvalidArgumentError(f"models holds a name twice: {', '.join(config.models)}")
+    for name in config.models:
+        if name not in MODELS:
+            raise UsageError(f"models holds {name!r}. {nearest(name, MODELS)}")
+    for name in config.baselines:
+        if name not in BASELINES:
+            raise UsageError(f"baselines holds {name!r}. {nearest(name, BASELINES)}")
+        if BASELINES[name] not in ("", config.data.kind):
+            raise UsageError(
+                f"the baseline {name!r} is for {BASELINES[name]} tables; data.kind is {config.data.kind!r}"
+            )
+
+
+def _check_data(data: DataConfig, base: Path | None) -> None:
+    if data.path:
+        if not ((base or Path()) / data.path).exists():
+            raise UsageError(f"data.path is '{data.path}', which does not exist. Give a table or a folder of images.")
+        if data.image and (len(data.image) != 2 or min(data.image) < 1):
+            raise InvalidArgumentError(f"data.image is [rows, columns]; found {list(data.image)}")
+        return
+    if data.name not in DATA_SETS:
+        raise UsageError(f"there is no data set called {data.name!r}. {nearest(data.name, DATA_SETS)}")
+    entry = DATA_SETS[data.name]
+    if entry.kind != data.kind:
+        raise UsageError(f"{data.name} is a {entry.kind} table; data.kind is {data.kind!r}")
+    if data.fold >= entry.folds:
+        raise InvalidArgumentError(f"{data.name} has the folds 0 to {entry.folds - 1}; data.fold is {data.fold}")
+    place(data.name, Path(data.folder) if data.folder else None)
+
+
+def title(config: NadeConfig) -> str:
+    """A short name for the run."""
+    return f"{NAME}-{Path(config.data.path).stem if config.data.path else config.data.name}"
+
+
+def attachments(config: NadeConfig) -> dict[str, Any]:
+    """There are no files that are copied: tables may be large, and their checksum is in the results."""
+    return {}
+
+
+def attached(config: NadeConfig) -> NadeConfig:
+    """The configuration with paths from the root, so that the run can be resumed from anywhere."""
+    data = config.data
+    paths = {name: str(Path(getattr(data, name)).absolute()) for name in ("path", "folder") if getattr(data, name)}
+    return dataclasses.replace(config, data=dataclasses.replace(data, **paths))
+
+
+def extended(config: NadeConfig, samples: str) -> NadeConfig:
+    """A training is not extended. Raises ``UsageError``."""
+    raise UsageError("this experiment ends with its stages and cannot be extended; set training.steps for a new run")
+
+
+# With JAX -------------------------------------------------------------------------------------------------------------
+def prepare(config: NadeConfig, base: Path | None = None) -> Prepared:
+    """Read and check the data; imports JAX."""
+    import jax
+
+    from heatbath.experiments.nade_stages import read_data
+
+    config = check(config, base)
+    return Prepared(config, read_data(config, base), jax.random.key(config.seed))
+
+
+def kernel_names(prepared: Prepared) -> tuple[str, ...]:
+    """What the bibliography has to know."""
+    return (NAME, *prepared.config.models)
+
+
+def cost(prepared: Prepared) -> dict[str, int | None]:
+    """No energies are asked for; memory and disk of models and log densities."""
+    from heatbath.experiments import nade_stages
+
+    return nade_stages.cost(prepared)
+
+
+def stages(prepared: Prepared) -> tuple[Any, ...]:
+    """Trainings, evaluations, baselines, draws."""
+    from heatbath.experiments import nade_stages
+
+    return nade_stages.stages(prepared)
+
+
+def drawn(prepared: Prepared, done: Mapping[str, Any]) -> Any:
+    """The draws of the first model; None before the first."""
+    sampled = done["draws"].sampled() if "draws" in done else None
+    return None if sampled is None else sampled.ensemble
+
+
+def results(prepared: Prepared, done: Mapping[str, Any], run: Any) -> dict[str, Any] | None:
+    """Every number of results.json, and ``model/``; None before any training has begun."""
+    from heatbath.experiments import nade_results
+
+    return nade_results.results(prepared, done, run)
