@@ -64,6 +64,11 @@ EXPERIMENTS = {
             "objects built step by step with learned energy potentials: exact laws by energy calls, beside other losses",
         ),
         ExperimentEntry(
+            "nade",
+            "heatbath.experiments.nade",
+            "exact likelihoods of binary and real tables, one coordinate after another, in one order or in many",
+        ),
+        ExperimentEntry(
             "rayleigh-boltzmann-shear",
             "heatbath.experiments.rayleigh_boltzmann_shear",
             "particles that collide with a sheared gas, event by event to times beyond e^1000, beside exact laws",

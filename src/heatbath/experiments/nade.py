@@ -112,7 +112,7 @@ class EvaluationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SamplerConfig:
+class DrawsConfig:
     """``samples`` draws of the first model, kept with the run."""
 
     samples: int = 1000
@@ -130,7 +130,7 @@ class NadeConfig:
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
-    sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
+    draws: DrawsConfig = dataclasses.field(default_factory=DrawsConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
 
 
@@ -144,8 +144,8 @@ _REAL: Mapping[str, Any] = {
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "quick": {
-            "network": {"hidden": 64, "layers": 1},
-            "training": {"steps": 600},
+            "network": {"hidden": 100, "layers": 1},
+            "training": {"rate": 3e-3, "steps": 4000},
             "evaluation": {"mixture": 20},
         },
         "default": {"evaluation": {"orders": (1, 2, 16, 128)}},
@@ -216,7 +216,7 @@ _LEAST: Mapping[str, int] = MappingProxyType(
         "evaluation.mixture": 0,
         "evaluation.analysers": 1,
         "evaluation.factors": 1,
-        "sampler.samples": 1,
+        "draws.samples": 1,
         "data.fold": 0,
         "data.seed": 0,
     }

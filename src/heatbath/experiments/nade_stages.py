@@ -228,6 +228,6 @@ def baseline(split: Split, settings: Any, name: str, seed: int) -> Any:
 # Draws ----------------------------------------------------------------------------------------------------------------
 def sampler(prepared: Any, done: Mapping[str, Any]) -> ImportanceSampler:
     """Draws of the first model, with its own density as the energy."""
-    model, draws = trained(done, prepared.config.models[0]), prepared.config.sampler.samples
+    model, draws = trained(done, prepared.config.models[0]), prepared.config.draws.samples
     target = LearnedDensity(model, discrete=prepared.split.kind == "binary", name=f"density of {prepared.split.name}")
     return ImportanceSampler(target, ThermoState(1.0), FromDistribution(model), draws, min(AT_ONCE, draws))
