@@ -124,6 +124,8 @@ class BoltzmannMachine(Target):
         self._require(self._summed(), SUMMED_UNITS)
         half = self._half()
         own = [index for index in range(len(self.sizes)) if index % 2 == half]
+        if not own:  # a single layer: no unit depends on another
+            return self._log_half_sum([], own, beta)
         widths = [self.sizes[index] for index in own]
         total = sum(widths)
 
