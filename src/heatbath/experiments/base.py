@@ -69,6 +69,11 @@ EXPERIMENTS = {
             "exact likelihoods of binary and real tables, one coordinate after another, in one order or in many",
         ),
         ExperimentEntry(
+            "unbiased-boltzmann-machine",
+            "heatbath.experiments.unbiased_boltzmann_machine",
+            "Boltzmann machines learned with and without bias: likelihoods from both sides, and what meeting chains cost",
+        ),
+        ExperimentEntry(
             "rayleigh-boltzmann-shear",
             "heatbath.experiments.rayleigh_boltzmann_shear",
             "particles that collide with a sheared gas, event by event to times beyond e^1000, beside exact laws",

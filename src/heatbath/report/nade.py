@@ -164,8 +164,8 @@ def draws(pictures: Mapping[str, Any]) -> Plot:
     with style.settings():
         figure, axes = style.canvas(7.2, 3.5, 2)
         for place, (ax, name) in enumerate(zip(axes, ("data", "draws"), strict=True)):
-            tiles = _tiles(pictures[name], pictures["image"])
-            _show(ax, tiles)
+            tiles = image_tiles(pictures[name], pictures["image"])
+            show_tiles(ax, tiles)
             ax.set_title("test rows" if not place else f"draws of {_NAMES[pictures['model']]}")
         table = [(name, image) for name in ("data", "draws") for image in pictures[name]]
         return style.finish(
@@ -182,7 +182,7 @@ def filled(part: Mapping[str, Any], image: Sequence[int]) -> Plot:
         seen = [_image(text, image) for text in part["seen"]]
         rows.append([np.where(mask > 0, truth, 0.5) for truth, mask in zip(rows[0], seen, strict=True)])
         rows += [[_image(text, image) for text in each] for each in part["draws"]]
-        _show(axes, _grid(rows))
+        show_tiles(axes, _grid(rows))
         height = image[0] + 1
         names = ["image", "shown", *(f"draw {number + 1}" for number in range(len(part["draws"])))]
         axes.set_yticks([height * (k + 0.5) for k in range(len(names))], names)
@@ -197,7 +197,7 @@ def _image(text: str, image: Sequence[int]) -> np.ndarray:
     return np.frombuffer(text.encode(), np.uint8).reshape(image[0], image[1]).astype(float) - ord("0")
 
 
-def _tiles(texts: Sequence[str], image: Sequence[int]) -> np.ndarray:
+def image_tiles(texts: Sequence[str], image: Sequence[int]) -> np.ndarray:
     """Images in a square of squares."""
     side = int(np.ceil(np.sqrt(len(texts))))
     images = [_image(text, image) for text in texts]
@@ -211,7 +211,8 @@ def _grid(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     return np.concatenate([np.concatenate(row, axis=1) for row in padded])
 
 
-def _show(axes, tiles: np.ndarray) -> None:
+def show_tiles(axes, tiles: np.ndarray) -> None:
+    """Draw tiles in black on white, without ticks or a frame."""
     axes.imshow(
         tiles, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", extent=(0, tiles.shape[1], tiles.shape[0], 0)
     )

@@ -17,9 +17,10 @@ from jaxtyping import Array, Float, Key, Scalar
 from heatbath.ensemble import Ensemble
 from heatbath.errors import InvalidArgumentError
 from heatbath.estimate import Estimate
-from heatbath.kernels.block_gibbs import half_sweeps
+from heatbath.kernels.block_gibbs import half_sweeps, machine_of
 from heatbath.random import named_key
-from heatbath.state import ThermoState
+from heatbath.samplers.proposals import Proposal
+from heatbath.state import LogDensity, ThermoState
 from heatbath.targets.boltzmann_machines import BoltzmannMachine
 
 #: Machines whose smaller half has at most this many units are summed, not annealed.
@@ -189,3 +190,30 @@ def _clamped(key, machine, visible, chains: int, levels: int, at_once: int):
 
     keys = jax.random.split(key, len(visible))
     return jax.lax.map(one, (keys, visible), batch_size=at_once)
+
+
+class AnnealedMachine(Proposal):
+    """Draws of a Boltzmann machine with honest weights: annealed importance sampling from its units without weights.
+
+    u is that of a ``BoltzmannMachine`` at any beta; log w is absolute, E[w] = Z(beta). More ``levels`` make weights more equal.
+    """
+
+    levels: int = eqx.field(static=True, default=500)
+
+    def __check_init__(self):
+        if self.levels < 1:
+            raise InvalidArgumentError(f"levels must be at least 1; found {self.levels}")
+
+    def draw(self, key: Key[Array, ""], u: LogDensity) -> tuple[Array, Scalar]:
+        machine, beta = machine_of(u)
+        last = between(scaled(machine, 0.0), machine, beta)
+        first = independent(last)
+        key_start, key_moves = jax.random.split(key)
+        x, log_weight = annealed(key_moves, first, last, independent_draws(key_start, first, 1)[0], self.levels)
+        return x, log_weight + independent_log_z(first).astype(log_weight.dtype)
+
+
+def scaled(machine: BoltzmannMachine, factor: float) -> BoltzmannMachine:
+    """The machine of the energy ``factor`` U."""
+    weights, biases = (tuple(factor * a for a in part) for part in (machine.weights, machine.biases))
+    return BoltzmannMachine(weights=weights, biases=biases, offsets=machine.offsets)

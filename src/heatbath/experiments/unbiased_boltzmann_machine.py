@@ -1,0 +1,281 @@
+"""Boltzmann machines learned with and without bias, from the same start by the same number of updates.
+
+Stages: one training per rule (unbiased, persistent and plain contrastive divergence), the likelihood of test rows under each
+(exact sums while the machine is small, else annealing from below and from above), coupled chains of the first machine and the
+times at which they meet, the bias of every rule against the exact gradient of a tiny machine, and weighted draws. The results
+give ``model/``, from which ``heatbath sample --model`` draws.
+
+Method: arXiv 2305.19684, with true couplings in place of the public code's telescoped sum. Where this differs: machines are
+centred, chains are coupled by block Gibbs sweeps, and pairs that have not met at the cap are counted.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from heatbath.errors import InvalidArgumentError, UsageError, nearest
+from heatbath.experiments.nade import DataConfig
+from heatbath.experiments.sample import RunConfig
+from heatbath.io.density_data import DATA_SETS, place
+
+NAME = "unbiased-boltzmann-machine"
+
+#: Learning rules.
+RULES: Mapping[str, str] = MappingProxyType(
+    {
+        "unbiased": "unbiased contrastive divergence",
+        "persistent": "persistent contrastive divergence",
+        "contrastive-divergence": "contrastive divergence",
+    }
+)
+#: The made-up data: all images of bars, and all of stripes.
+BARS = "bars-and-stripes"
+
+
+@dataclasses.dataclass(frozen=True)
+class MachineConfig:
+    """``hidden`` units per layer, nearest to the data first; weights start at N(0, ``scale``^2). ``side`` of bars-and-stripes."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    scale: float = 0.05
+    side: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Adam for ``steps`` updates at a ``rate`` that falls to a twentieth along a cosine, and a moving average ``ema``.
+
+    The unbiased rule uses H_{k:m} of chains under ``coupling``, cut off at ``cap``; the other two ``sweeps`` sweeps.
+    """
+
+    steps: int = 2000
+    batch_size: int = 100
+    rate: float = 3e-3
+    ema: float = 0.99
+    coupling: Literal["unit-by-unit", "maximal"] = "unit-by-unit"
+    k: int = 5
+    m: int = 10
+    cap: int = 20
+    sweeps: int = 1
+    chunk: int = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """log Z by ``chains`` chains of ``levels`` levels each way; clamped sums of ``rows`` test rows (0: all) by ``row_chains`` of
+    ``row_levels``. ``pairs`` of coupled chains are followed for at most ``longest`` sweeps, ``bias_draws`` gradients measure
+    bias, and a mixture of ``mixture`` Bernoullis (0: none) stands beside the machines.
+    """
+
+    chains: int = 200
+    levels: int = 2000
+    rows: int = 0
+    row_chains: int = 20
+    row_levels: int = 200
+    pairs: int = 500
+    longest: int = 300
+    bias_draws: int = 1000
+    mixture: int = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawsConfig:
+    """``samples`` weighted draws of the first machine by annealing over ``levels``; ``pictures`` of them in the report."""
+
+    samples: int = 500
+    levels: int = 1000
+    pictures: int = 25
+
+
+@dataclasses.dataclass(frozen=True)
+class MachineExperimentConfig:
+    """Configuration of the experiment. The machine of the first of ``rules`` is the one that ``model/`` holds."""
+
+    experiment: Literal["unbiased-boltzmann-machine"] = NAME
+    seed: int = 0
+    rules: tuple[str, ...] = ("unbiased", "persistent", "contrastive-divergence")
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    machine: MachineConfig = dataclasses.field(default_factory=MachineConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    draws: DrawsConfig = dataclasses.field(default_factory=DrawsConfig)
+    run: RunConfig = dataclasses.field(default_factory=RunConfig)
+
+
+Config = MachineExperimentConfig
+
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "quick": {
+            "data": {"name": BARS},
+            "machine": {"hidden": (6, 4), "side": 2},
+            "training": {"steps": 400, "batch_size": 64, "rate": 0.02, "k": 1, "m": 3, "cap": 200},
+            "evaluation": {"pairs": 200, "bias_draws": 300, "mixture": 0},
+            "draws": {"samples": 100, "levels": 100},
+        },
+        "default": {},
+        BARS: {
+            "data": {"name": BARS},
+            "machine": {"hidden": (12, 8)},
+            "training": {"steps": 4000, "batch_size": 120, "rate": 0.01, "k": 2, "m": 10, "cap": 300, "chunk": 200},
+            "evaluation": {"longest": 2000, "mixture": 0},
+        },
+        "digits": {
+            "data": {"name": "digits"},
+            "machine": {"hidden": (200, 100), "scale": 0.02},
+            "training": {"steps": 2000, "rate": 2e-3, "k": 3, "m": 5, "cap": 6},
+            "evaluation": {"rows": 200, "row_chains": 10, "levels": 3000, "chains": 100, "pairs": 100, "mixture": 100},
+        },
+        "full": {
+            "data": {"name": "fashion"},
+            "rules": ("unbiased",),
+            "machine": {"hidden": (784, 784), "scale": 0.01},
+            "training": {"steps": 100_000, "batch_size": 1000, "rate": 1e-3, "k": 5, "m": 10, "cap": 20, "chunk": 500},
+            "evaluation": {"levels": 20_000, "row_levels": 2000, "rows": 1000, "mixture": 500},
+            "draws": {"levels": 20_000},
+        },
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """The objects of one run."""
+
+    config: MachineExperimentConfig
+    split: Any
+    key: Any
+
+
+# Without JAX ----------------------------------------------------------------------------------------------------------
+def check(config: MachineExperimentConfig, base: Path | None = None) -> MachineExperimentConfig:
+    """Refuse what can be refused at once: numbers, names, and data that are not there."""
+    for path, least in _LEAST.items():
+        section, name = path.split(".")
+        if (found := getattr(getattr(config, section), name)) < least:
+            raise InvalidArgumentError(f"{path} must be at least {least}; found {found}")
+    training, hidden = config.training, config.machine.hidden
+    if not training.rate > 0 or not 0 <= training.ema < 1 or not config.machine.scale > 0:
+        raise InvalidArgumentError("training.rate and machine.scale are positive, training.ema in [0, 1)")
+    if not 0 <= training.k <= training.m < training.cap:
+        raise InvalidArgumentError(
+            f"training: expected 0 <= k <= m < cap; found k = {training.k}, m = {training.m}, cap = {training.cap}"
+        )
+    if not hidden or min(hidden) < 1:
+        raise InvalidArgumentError(
+            f"machine.hidden holds the sizes of hidden layers, at least 1 each; found {list(hidden)}"
+        )
+    if not config.rules or len(set(config.rules)) < len(config.rules):
+        raise InvalidArgumentError(f"rules names every rule once, and at least one of {', '.join(RULES)}")
+    for name in config.rules:
+        if name not in RULES:
+            raise UsageError(f"rules holds {name!r}. {nearest(name, RULES)}")
+    _check_data(config.data, base)
+    return config
+
+
+_LEAST: Mapping[str, int] = MappingProxyType(
+    {
+        "machine.side": 2,
+        "training.steps": 1,
+        "training.batch_size": 1,
+        "training.sweeps": 1,
+        "training.chunk": 1,
+        "evaluation.chains": 2,
+        "evaluation.levels": 1,
+        "evaluation.rows": 0,
+        "evaluation.row_chains": 1,
+        "evaluation.row_levels": 1,
+        "evaluation.pairs": 2,
+        "evaluation.longest": 2,
+        "evaluation.bias_draws": 2,
+        "evaluation.mixture": 0,
+        "draws.samples": 1,
+        "draws.levels": 1,
+        "draws.pictures": 0,
+        "data.seed": 0,
+    }
+)
+
+
+def _check_data(data: DataConfig, base: Path | None) -> None:
+    if data.kind != "binary":
+        raise UsageError("Boltzmann machines of this experiment are of zeros and ones: data.kind is 'binary'")
+    if data.path:
+        if not ((base or Path()) / data.path).exists():
+            raise UsageError(f"data.path is '{data.path}', which does not exist. Give a table or a folder of images.")
+        if data.image and (len(data.image) != 2 or min(data.image) < 1):
+            raise InvalidArgumentError(f"data.image is [rows, columns]; found {list(data.image)}")
+        return
+    known = [BARS, *(name for name, entry in DATA_SETS.items() if entry.kind == "binary")]
+    if data.name not in known:
+        raise UsageError(f"there is no binary data set called {data.name!r}. {nearest(data.name, known)}")
+    if data.name != BARS:
+        place(data.name, Path(data.folder) if data.folder else None)
+
+
+def title(config: MachineExperimentConfig) -> str:
+    """A short name for the run."""
+    return f"{NAME}-{Path(config.data.path).stem if config.data.path else config.data.name}"
+
+
+def attachments(config: MachineExperimentConfig) -> dict[str, Any]:
+    """There are no files that are copied: tables may be large, and their checksum is in the results."""
+    return {}
+
+
+def attached(config: MachineExperimentConfig) -> MachineExperimentConfig:
+    """The configuration with paths from the root, so that the run can be resumed from anywhere."""
+    data = config.data
+    paths = {name: str(Path(getattr(data, name)).absolute()) for name in ("path", "folder") if getattr(data, name)}
+    return dataclasses.replace(config, data=dataclasses.replace(data, **paths))
+
+
+def extended(config: MachineExperimentConfig, samples: str) -> MachineExperimentConfig:
+    """A training is not extended. Raises ``UsageError``."""
+    raise UsageError("this experiment ends with its stages and cannot be extended; set training.steps for a new run")
+
+
+# With JAX -------------------------------------------------------------------------------------------------------------
+def prepare(config: MachineExperimentConfig, base: Path | None = None) -> Prepared:
+    """Read and check the data; imports JAX."""
+    import jax
+
+    from heatbath.experiments.machine_stages import read_data
+
+    config = check(config, base)
+    return Prepared(config, read_data(config, base), jax.random.key(config.seed))
+
+
+def kernel_names(prepared: Prepared) -> tuple[str, ...]:
+    """What the bibliography has to know."""
+    return (NAME, *prepared.config.rules)
+
+
+def cost(prepared: Prepared) -> dict[str, int | None]:
+    """Sweeps of all stages as energy evaluations; memory and disk."""
+    from heatbath.experiments import machine_stages
+
+    return machine_stages.cost(prepared)
+
+
+def stages(prepared: Prepared) -> tuple[Any, ...]:
+    """Trainings, likelihoods, coupled chains, bias, draws."""
+    from heatbath.experiments import machine_stages
+
+    return machine_stages.stages(prepared)
+
+
+def drawn(prepared: Prepared, done: Mapping[str, Any]) -> Any:
+    """The weighted draws of the first machine; None before the first."""
+    sampled = done["draws"].sampled() if "draws" in done else None
+    return None if sampled is None else sampled.ensemble
+
+
+def results(prepared: Prepared, done: Mapping[str, Any], run: Any) -> dict[str, Any] | None:
+    """Every number of results.json, and ``model/``; None before any training has begun."""
+    from heatbath.experiments import machine_results
+
+    return machine_results.results(prepared, done, run)
