@@ -21,11 +21,10 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from heatbath.ensemble import Ensemble, systematic_resample
 from heatbath.errors import ConvergenceError, InvalidArgumentError
-from heatbath.kernels.base import Kernel
 from heatbath.models.bijections import Bijection
-from heatbath.random import walker_keys
+from heatbath.samplers.population_moves import PopulationMoves
 from heatbath.samplers.starts import energies_of
-from heatbath.state import ReducedEnergy, ThermoState
+from heatbath.state import ThermoState
 from heatbath.targets.base import Target
 
 
@@ -48,7 +47,7 @@ class Level(NamedTuple):
     mean_energy: float
     variance: float
     acceptance: float
-    evaluations: int
+    evaluations: float
 
 
 class Annealed(NamedTuple):
@@ -69,36 +68,29 @@ def population_annealing(
     start: Ensemble,
     betas: Any,
     *,
-    kernel: Kernel,
-    steps: int = 10,
+    moves: PopulationMoves,
     maps: Sequence[Bijection | None] | None = None,
 ) -> Annealed:
     """Cool the equally weighted draws of ``start`` through ``betas``.
 
     start:   an ensemble of ``target`` at start.state, equally weighted (``Ensemble.resample`` makes one so).
     betas:   the temperatures to come, one after the other; they may be spaced as one likes.
-    kernel:  an exact kernel; ``steps`` of it at every temperature. A kernel with a step size keeps it.
+    moves:   what every member does at each of them (``KernelMoves``, ``ParticleSweeps``).
     maps:    one bijection, or None, per temperature. Each must belong to the space of the target.
 
     Mean weights are unbiased for ratios of Z; averages have an error of order 1/R besides the statistical one, as in any
-    resampled population. Raises ``InvalidArgumentError`` for unequal weights, an inexact kernel or a wrong number of maps, and
+    resampled population. Raises ``InvalidArgumentError`` for unequal weights or a wrong number of maps, and
     ``ConvergenceError`` when every weight of a level is zero.
     """
     betas = [float(beta) for beta in np.asarray(betas, dtype=float).reshape(-1)]
     maps = [None] * len(betas) if maps is None else list(maps)
-    _check(start, betas, kernel, steps, maps)
-    positions = jax.tree.map(jnp.asarray, start.flat().samples)
-    population = Population(positions, energies_of(target, positions), jnp.arange(start.size, dtype=jnp.int32))
-    before, total, levels = float(start.state.beta), 0.0, []
+    _check(start, betas, maps)
+    population, before = beginning(target, start), float(start.state.beta)
+    total, levels = 0.0, []
     for key_level, beta, bijection in zip(jax.random.split(key, len(betas)), betas, maps, strict=True):
-        ends = (jnp.asarray(before, dtype=float), jnp.asarray(beta, dtype=float))
-        population, found = _advance(key_level, population, ends, target, kernel, bijection, steps)
-        if not np.isfinite(float(found["log_ratio"])):
-            raise ConvergenceError(
-                f"no member of the population has a finite weight at beta = {beta:.4g}: take smaller steps or another map"
-            )
-        levels.append(_level(beta, found, np.asarray(population.energies, float), np.asarray(population.families)))
-        before, total = beta, total + levels[-1].log_ratio
+        population, level = advance_population(key_level, target, population, (before, beta), moves, bijection)
+        levels.append(level)
+        before, total = beta, total + level.log_ratio
     ensemble = Ensemble(
         population.positions,
         np.full(start.size, total),
@@ -117,6 +109,39 @@ class Population(NamedTuple):
     families: Int[Array, " member"]
 
 
+def beginning(target: Target, start: Ensemble) -> Population:
+    """The population that ``start`` is: every member its own family."""
+    positions = jax.tree.map(jnp.asarray, start.flat().samples)
+    return Population(positions, energies_of(target, positions), jnp.arange(start.size, dtype=jnp.int32))
+
+
+def advance_population(
+    key: Key[Array, ""],
+    target: Target,
+    population: Population,
+    betas: tuple[float, float],
+    moves: PopulationMoves,
+    bijection: Bijection | None = None,
+) -> tuple[Population, Level]:
+    """One level: map, weights, resampling and moves from ``betas[0]`` to ``betas[1]``.
+
+    Raises ``ConvergenceError`` when every weight is zero.
+    """
+    key_resample, key_moves = jax.random.split(key)
+    before, after = (jnp.asarray(beta, dtype=float) for beta in betas)
+    chosen, families, found = _chosen(key_resample, population, before, after, target, bijection)
+    if not np.isfinite(float(found["log_ratio"])):
+        raise ConvergenceError(
+            f"no member of the population has a finite weight at beta = {betas[1]:.4g}: take smaller steps or another map"
+        )
+    moved = moves(key_moves, target, chosen, betas[1])
+    count = int(population.energies.shape[0])
+    evaluations = moved.evaluations + (0 if bijection is None else count)
+    energies = jnp.asarray(moved.energies).astype(population.energies.dtype)
+    new = Population(moved.positions, energies, families)
+    return new, _level(betas[1], found, new, moved.acceptance, evaluations)
+
+
 def works(
     target: Target, bijection: Bijection | None, xs: PyTree, energies: Float[Array, " member"], before: Any, after: Any
 ) -> tuple[PyTree, Float[Array, " member"], Float[Array, " member"]]:
@@ -133,36 +158,20 @@ def works(
 
 
 @eqx.filter_jit
-def _advance(key, population: Population, ends, target, kernel: Kernel, bijection: Bijection | None, steps: int):
-    before, after = ends
-    count = population.energies.shape[0]
-    key_resample, key_moves = jax.random.split(key)
+def _chosen(key, population: Population, before, after, target, bijection: Bijection | None):
+    """Resampled images, their families, and what the weights tell."""
     images, _, work = works(target, bijection, population.positions, population.energies, before, after)
-    index = systematic_resample(key_resample, jax.nn.softmax(-work), count)
-    u = ReducedEnergy(target, ThermoState(after))
-
-    def move(key, x):
-        key_init, key_steps = jax.random.split(key)
-        state, infos = jax.lax.scan(
-            lambda state, key: kernel.step(key, state, u),
-            kernel.init(key_init, x, u),
-            jax.random.split(key_steps, steps),
-        )
-        return target.space.wrap(state.position), infos.acceptance.mean(), infos.evaluations.sum(dtype=jnp.int32) + 1
-
-    chosen = jax.tree.map(lambda leaf: leaf[index], images)
-    moved, acceptance, evaluations = jax.vmap(move)(walker_keys(key_moves, count), chosen)
-    energies = jax.vmap(target.energy)(moved).astype(population.energies.dtype)
+    count = population.energies.shape[0]
+    index = systematic_resample(key, jax.nn.softmax(-work), count)
     found = {
         "log_ratio": jax.nn.logsumexp(-work) - jnp.log(count),
         "ess": jnp.exp(2 * jax.nn.logsumexp(-work) - jax.nn.logsumexp(-2 * work)) / count,
-        "acceptance": acceptance.mean(),
-        "evaluations": evaluations.sum() + (0 if bijection is None else count),
     }
-    return Population(moved, energies, population.families[index]), found
+    return jax.tree.map(lambda leaf: leaf[index], images), population.families[index], found
 
 
-def _level(beta: float, found: dict, energies: np.ndarray, families: np.ndarray) -> Level:
+def _level(beta: float, found: dict, population: Population, acceptance: float, evaluations: float) -> Level:
+    energies, families = np.asarray(population.energies, float), np.asarray(population.families)
     shares = np.unique(families, return_counts=True)[1] / families.size
     return Level(
         beta,
@@ -172,22 +181,18 @@ def _level(beta: float, found: dict, energies: np.ndarray, families: np.ndarray)
         float(-np.sum(shares * np.log(shares))),
         float(energies.mean()),
         float(energies.var(ddof=1)),
-        float(found["acceptance"]),
-        int(found["evaluations"]),
+        acceptance,
+        evaluations,
     )
 
 
-def _check(start: Ensemble, betas: list[float], kernel: Kernel, steps: int, maps: list) -> None:
+def _check(start: Ensemble, betas: list[float], maps: list) -> None:
     log_weights = np.asarray(start.log_weights, dtype=np.float64)
     if start.size < 2 or not np.allclose(log_weights, log_weights.reshape(-1)[0]):
         raise InvalidArgumentError("start must hold two or more equally weighted draws; use start.resample(key)")
     if start.state.bias is not None:
         raise InvalidArgumentError("start must be without a bias potential; reweight it first")
-    if not betas or min(betas) <= 0 or steps < 1:
-        raise InvalidArgumentError(f"expected positive betas and one step or more; found {betas} and {steps}")
-    if not kernel.exact:
-        raise InvalidArgumentError(
-            f"population annealing needs an exact kernel; {type(kernel).__name__} is biased: {kernel.bias}"
-        )
+    if not betas or min(betas) <= 0:
+        raise InvalidArgumentError(f"expected positive betas, one or more; found {betas}")
     if len(maps) != len(betas):
         raise InvalidArgumentError(f"expected one map per temperature, {len(betas)}; found {len(maps)}")

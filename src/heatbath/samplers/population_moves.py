@@ -1,0 +1,95 @@
+"""What moves a population at one temperature: steps of any exact kernel, or sweeps of compiled particle moves."""
+
+import abc
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, PyTree
+
+from heatbath.errors import InvalidArgumentError
+from heatbath.kernels.base import Kernel
+from heatbath.kernels.particle_engine import ParticleEngine
+from heatbath.random import walker_keys
+from heatbath.state import ReducedEnergy, ThermoState
+from heatbath.targets.base import Target
+from heatbath.targets.liquids import Liquid
+
+
+class PopulationMoved(NamedTuple):
+    """Members after their moves, U of them, the share of moves accepted, and the energies looked at by all."""
+
+    positions: PyTree
+    energies: Float[Array, " member"] | Float[np.ndarray, " member"]
+    acceptance: float
+    evaluations: float
+
+
+class PopulationMoves(abc.ABC):
+    """Moves of every member, independently, that leave exp(-beta U) invariant exactly."""
+
+    @abc.abstractmethod
+    def __call__(self, key: Key[Array, ""], target: Target, positions: PyTree, beta: float) -> PopulationMoved:
+        """The population after its moves at ``beta``."""
+
+
+class KernelMoves(PopulationMoves):
+    """``steps`` steps of ``kernel``, which must be exact and keeps its step size."""
+
+    def __init__(self, kernel: Kernel, steps: int = 10):
+        if steps < 1:
+            raise InvalidArgumentError(f"steps must be at least 1; found {steps}")
+        if not kernel.exact:
+            raise InvalidArgumentError(
+                f"population annealing needs an exact kernel; {type(kernel).__name__} is biased: {kernel.bias}"
+            )
+        self.kernel, self.steps = kernel, steps
+
+    def __call__(self, key, target, positions, beta):
+        moved, energies, acceptance, evaluations = _kernel_moves(
+            key, target, positions, jnp.asarray(beta, dtype=float), self.kernel, self.steps
+        )
+        return PopulationMoved(moved, energies, float(acceptance), float(evaluations))
+
+
+@eqx.filter_jit
+def _kernel_moves(key, target, positions, beta, kernel: Kernel, steps: int):
+    u = ReducedEnergy(target, ThermoState(beta))
+
+    def move(key, x):
+        key_init, key_steps = jax.random.split(key)
+        state, infos = jax.lax.scan(
+            lambda state, key: kernel.step(key, state, u),
+            kernel.init(key_init, x, u),
+            jax.random.split(key_steps, steps),
+        )
+        return target.space.wrap(state.position), infos.acceptance.mean(), infos.evaluations.sum(dtype=jnp.int32)
+
+    count = jax.tree.leaves(positions)[0].shape[0]
+    moved, acceptance, evaluations = jax.vmap(move)(walker_keys(key, count), positions)
+    # One evaluation to begin every member's chain, and one of its energy at the end.
+    return moved, jax.vmap(target.energy)(moved), acceptance.mean(), evaluations.sum() + 2 * count
+
+
+class ParticleSweeps(PopulationMoves):
+    """``sweeps`` sweeps of one-particle moves of a liquid by compiled loops.
+
+    Displacements are at most ``step_size`` sqrt(T) along each axis: fixed beforehand, since steps tuned on the members themselves
+    would make their moves depend on where they are. ``exchange_share`` of the moves are exchanges of unlike particles.
+    """
+
+    def __init__(self, liquid: Liquid, sweeps: int = 50, *, step_size: float = 0.13, exchange_share: float = 0.0):
+        if sweeps < 1 or not step_size > 0:
+            raise InvalidArgumentError(f"expected one sweep or more and a positive step; found {sweeps}, {step_size}")
+        self.engine = ParticleEngine(liquid, exchange_share=exchange_share)
+        self.sweeps, self.step_size = sweeps, float(step_size)
+
+    def __call__(self, key, target, positions, beta):
+        seed = int(jax.random.bits(key, dtype=jnp.uint32))
+        begin = self.engine.begin(np.asarray(positions), seed)
+        chains, moved = self.engine.run(begin, beta, self.step_size / np.sqrt(beta), sweeps=self.sweeps)
+        return PopulationMoved(
+            jnp.asarray(chains.configurations), jnp.asarray(chains.energies), moved.acceptance, moved.evaluations
+        )
