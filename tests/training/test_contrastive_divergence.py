@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from heatbath.errors import InvalidArgumentError
 from heatbath.targets.boltzmann_machines import boltzmann_machine
 from heatbath.training import fit
 from heatbath.training.objectives.contrastive_divergence import (
@@ -48,9 +49,20 @@ def z_of(objective, count=1500):
     return np.abs((found.mean(axis=0) - exact()) / spread).max()
 
 
-def test_unbiased_gradient_is_the_exact_one():
-    """Both phases must be unbiased in a machine with two hidden layers: |z| < 4.5 for each of 17 components."""
-    assert z_of(UnbiasedContrastiveDivergence(cap=1000)) < 4.5
+@pytest.mark.parametrize("start", ["mode", "data"])
+def test_unbiased_gradient_is_the_exact_one(start):
+    """Both phases must be unbiased in a machine with two hidden layers, from any start: |z| < 4.5 for each of 17 components."""
+    assert z_of(UnbiasedContrastiveDivergence(cap=1000, start=start)) < 4.5
+
+
+def test_impossible_rules_are_refused():
+    """A cap before m would cut every pair off in silence."""
+    with pytest.raises(InvalidArgumentError, match="cap"):
+        UnbiasedContrastiveDivergence(k=3, m=100)
+    with pytest.raises(InvalidArgumentError, match="at least 1"):
+        ContrastiveDivergence(0)
+    with pytest.raises(InvalidArgumentError, match="start"):
+        UnbiasedContrastiveDivergence(start="nowhere")  # pyright: ignore[reportArgumentType]
 
 
 def test_contrastive_divergence_is_biased():
