@@ -47,7 +47,8 @@ class MachineConfig:
 class TrainingConfig:
     """Adam for ``steps`` updates at a ``rate`` that falls to a twentieth along a cosine, and a moving average ``ema``.
 
-    The unbiased rule uses H_{k:m} of chains under ``coupling``, cut off at ``cap``; the other two ``sweeps`` sweeps.
+    The unbiased rule uses H_{k:m} of chains under ``coupling``, cut off at ``cap``, whose free ones ``start`` at data or at local
+    modes (both are unbiased; modes are the published choice, data have less variance); the other two rules ``sweeps`` sweeps.
     """
 
     steps: int = 2000
@@ -55,6 +56,7 @@ class TrainingConfig:
     rate: float = 3e-3
     ema: float = 0.99
     coupling: Literal["unit-by-unit", "maximal"] = "unit-by-unit"
+    start: Literal["data", "mode"] = "data"
     k: int = 5
     m: int = 10
     cap: int = 20
