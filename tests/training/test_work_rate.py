@@ -1,4 +1,4 @@
-"""Maps between two temperatures: the fitted velocity, the loss, and the identities of the work. Exact draws of three particles."""
+"""Maps between two temperatures: the fitted velocity, the loss, the identities of the work. Exact draws of three particles."""
 
 import equinox as eqx
 import jax
