@@ -26,6 +26,17 @@ SHORTER = {
             "dynamics.alphas=[0.5]",
         ],
     ],
+    "supercooled-liquid": [
+        *["chains.chains=2", "chains.draws=20", "chains.sweeps=2", "chains.warmup=2", "population.populations=2"],
+        *[
+            "population.members=20",
+            "population.sweeps=2",
+            "population.start_sweeps=50",
+            "flow.members=40",
+            "flow.radial=4",
+        ],
+        *["temperatures=[0.8, 1.0]", "compared=0.8"],
+    ],
     "halo-divergences": ["halo.streams=40", "bounds.masses=2"],
     "generalized-ensemble": [
         *["sampler.samples=640", "sampler.warmup=5", "model.spins=4", "kernels.pairs=1000"],
@@ -34,6 +45,16 @@ SHORTER = {
     "energy-decomposition-gflownet": [
         *["bag.size=3", "bag.needed=3", "training.rounds=2", "training.chunk=1", "network.width=8"],
         *["training.draws=4", "training.replay=2", "training.methods=['led', 'fl']", "sampler.samples=100"],
+    ],
+    "nade": [
+        *["network.hidden=4", "training.steps=20", "training.validate_every=5", "models=['deep-nade']"],
+        *[
+            "evaluation.orders=[1, 2]",
+            "evaluation.mixture=2",
+            "evaluation.rows=20",
+            "evaluation.pictures=4",
+            "draws.samples=20",
+        ],
     ],
     "temperature-steerable-flow": [
         *["model.size=toy", "training.steps=10", "training.frames=200", "training.validation_draws=50"],

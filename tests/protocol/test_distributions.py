@@ -15,7 +15,9 @@ from heatbath.models.base import Distribution
 from heatbath.models.binned_autoregressive import BinnedAutoregressive, BinnedSize, binned_vector
 from heatbath.models.continuous_flow import continuous_flow
 from heatbath.models.coupling import coupling_flow
+from heatbath.models.factor_analysers import FactorAnalysers
 from heatbath.models.gaussian import CorrelatedNormal, Mixture, Normal, Uniform
+from heatbath.models.nade import MixtureHead, deep_nade, ensemble_of_orders, made, rnade
 from heatbath.models.nets.velocity import Velocity
 from heatbath.models.steerable_flow import Thermostat
 from heatbath.models.tempered_spline import TemperedSpline
@@ -84,6 +86,18 @@ _STEERABLE = steerable_flow(_KEY, 2, auxiliaries=0, layers=2, width=8, depth=1, 
 CASES["steerable-flow"] = (_STEERABLE.at(0.6), 14.0)
 _LOGITS = 0.5 * jax.random.normal(_KEY, (4, 2))
 CASES["tempered-spline"] = (TemperedSpline(Thermostat(1.0), _LOGITS, -_LOGITS, 0.3 * _LOGITS).at(0.7), float(jnp.pi))
+_LAW = MixtureHead(2)
+_ORDERLESS = off_start(deep_nade(_KEY, 2, (6,), head=_LAW, dtype=jnp.float64), 0.15)
+CASES["rnade"] = (off_start(rnade(_KEY, 2, 6, components=2, dtype=jnp.float64), 0.15), 12.0)
+CASES["orderless-nade"] = (_ORDERLESS.in_order([1, 0]), 12.0)
+CASES["ensemble-of-orders"] = (ensemble_of_orders(jax.random.key(2), _ORDERLESS, 3), 12.0)
+CASES["made"] = (off_start(made(_KEY, 2, (6,), head=_LAW, dtype=jnp.float64), 0.15), 12.0)
+_LOADINGS = jnp.asarray([[[1.0], [0.5]], [[-0.3], [0.8]]])
+CASES["factor-analysers"] = (
+    FactorAnalysers(jnp.array([0.2, -0.3]), jnp.array([[-1.0, 0.5], [1.5, 0.0]]), _LOADINGS, jnp.full((2, 2), -0.5)),
+    10.0,
+)
+WIDE |= {"rnade", "orderless-nade", "ensemble-of-orders", "made", "factor-analysers"}
 #: Densities with steps or kinks: they cost the grid a fraction of a cell at each.
 SHARP = (Uniform, BinnedAutoregressive, TemperedSpline)
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from heatbath.errors import InvalidArgumentError, ModelError
+from heatbath.experiments.cards import is_density
 from heatbath.io.models import ModelCard, load_model
+from heatbath.models.base import Distribution
 from heatbath.models.nade import (
     Convolution,
     MixtureHead,
@@ -20,6 +23,23 @@ from heatbath.models.nade import (
     nade,
     rnade,
 )
+from heatbath.targets.learned import LearnedDensity
+
+
+class InOwnUnits(Distribution):
+    """y = means + scales x with x of ``model``: log p(y) = log p(x) - sum log scales."""
+
+    frozen: ClassVar[bool] = True
+
+    model: Distribution
+    means: Float[Array, " d"]
+    scales: Float[Array, " d"]
+
+    def sample(self, key):
+        return self.means + self.scales * self.model.sample(key)
+
+    def log_prob(self, x):
+        return self.model.log_prob((x - self.means) / self.scales) - jnp.sum(jnp.log(self.scales))
 
 
 def build(
@@ -38,7 +58,7 @@ def build(
     if name == "nade":
         return nade(key, dimension, hidden, marginals=marginals)
     if name == "made":
-        return made(key, dimension, layers, head=head)
+        return made(key, dimension, layers, head=head, marginals=None if real else marginals)
     if name == "deep-nade":
         return _spread_means(deep_nade(key, dimension, layers, head=head, marginals=marginals), head)
     if name == "conv-nade" and not real and image is not None:
@@ -80,11 +100,6 @@ def facts(split: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def is_density(card: ModelCard) -> bool:
-    """Whether a card is that of a model of a table: it brings its own target."""
-    return "table" in card.target
-
-
 def load_density(path: Path) -> tuple[Any, ModelCard]:
     """The model of a table in ``path``, and its card. Raises ``ModelError`` when it is damaged or of another sort."""
 
@@ -105,3 +120,11 @@ def load_density(path: Path) -> tuple[Any, ModelCard]:
             raise ModelError(f"'{path}': {card.kind!r} cannot be built with {dict(card.sizes)}: {error}") from error
 
     return load_model(path, made_anew)
+
+
+def learned_target(model: Any, card: ModelCard) -> LearnedDensity:
+    """What a loaded model draws: its own density, in the units of the table that it was trained on."""
+    if "scales" in card.target:
+        means, scales = (jnp.asarray(card.target[name], float) for name in ("means", "scales"))
+        model = InOwnUnits(model, means, scales)
+    return LearnedDensity(model, discrete=card.target["table"] == "binary", name=str(card.target["name"]))

@@ -145,7 +145,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "quick": {
             "network": {"hidden": 100, "layers": 1},
-            "training": {"rate": 3e-3, "steps": 4000},
+            "training": {"rate": 3e-3, "steps": 8000},
             "evaluation": {"mixture": 20},
         },
         "default": {"evaluation": {"orders": (1, 2, 16, 128)}},

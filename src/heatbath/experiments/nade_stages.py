@@ -142,7 +142,7 @@ class RowByRow(Process):
         values = np.array(carry.values)
         values[first:last] = self.compute(first, last)
         return Rows(jnp.asarray(values), jnp.asarray(last, jnp.int32)), Chunk(
-            "densities", {}, {"evaluations": 0, "rows": last}
+            "densities", {}, {"evaluations": 0.0, "rows": float(last)}
         )
 
     def finished(self, carry):

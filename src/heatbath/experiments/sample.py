@@ -118,6 +118,11 @@ def check(config: SampleConfig, base: Path | None = None) -> SampleConfig:
     ``base`` is the folder that a relative ``target.structure`` is looked for in (the working directory by default). Raises
     ``UsageError``, ``TemperatureError``, ``InvalidArgumentError`` or ``StructureError``.
     """
+    if brings_its_target(config, base):
+        _check_density(config)
+        _check_numbers(config)
+        sampler = dataclasses.replace(config.sampler, method="flow")
+        return dataclasses.replace(config, temperature="1", sampler=sampler)
     _check_target(config.target, base)
     _check_numbers(config)
     config = _with_model(config, base)
@@ -130,6 +135,27 @@ def check(config: SampleConfig, base: Path | None = None) -> SampleConfig:
     if is_molecule(target) and target.forcefield == AUTO:
         target = dataclasses.replace(target, forcefield=MOLECULE_FORCE_FIELD)
     return dataclasses.replace(config, temperature=temperature, target=target)
+
+
+def brings_its_target(config: SampleConfig, base: Path | None = None) -> bool:
+    """Whether no target is named and the model is one of a table, whose own density is what is sampled."""
+    target = config.target
+    if not config.sampler.model or target.name or target.structure or target.sequence:
+        return False
+    from heatbath.experiments.cards import is_density
+    from heatbath.io.models import read_card
+
+    return is_density(read_card((base or Path()) / config.sampler.model))
+
+
+def _check_density(config: SampleConfig) -> None:
+    """The settings that draws of a learned density leave open. Raises ``UsageError``."""
+    if config.sampler.method not in (AUTO, "flow"):
+        raise UsageError(
+            f"draws of a learned density are exact: sampler.method is 'flow'; found {config.sampler.method!r}"
+        )
+    if config.temperature not in (AUTO, "1"):
+        raise UsageError(f"a learned density is drawn from as it is, at temperature 1; found {config.temperature!r}")
 
 
 def _with_model(config: SampleConfig, base: Path | None) -> SampleConfig:
@@ -167,7 +193,7 @@ def is_molecule(target: TargetConfig) -> bool:
 def title(config: SampleConfig) -> str:
     """A short name for the run: the system's name, the file's stem or the sequence."""
     target = config.target
-    return target.name or target.sequence or Path(target.structure).stem
+    return target.name or target.sequence or Path(target.structure or "density").stem
 
 
 def attachments(config: SampleConfig) -> dict[str, str | bytes]:
@@ -256,6 +282,8 @@ def prepare(config: SampleConfig, base: Path | None = None) -> Prepared:
     from heatbath.state import at_temperature
 
     config = check(config, base)
+    if brings_its_target(config, base):
+        return _prepare_density(config, base)
     target = build_target(config.target, base)
     state = at_temperature(target, config.temperature)
     if config.sampler.method in GENERATOR_METHODS:
@@ -289,6 +317,24 @@ def _prepare_generator(config: SampleConfig, base: Path | None, target: Any, sta
     require_memory(process)
     resolved = dataclasses.replace(config, sampler=dataclasses.replace(sampler, chunk=process.draws_per_chunk))
     return Prepared(resolved, target, state, process, jax.random.key(config.seed), (model, card))
+
+
+def _prepare_density(config: SampleConfig, base: Path | None) -> Prepared:
+    """The objects of a run that draws from the model of a table: its own density is the target."""
+    import jax
+
+    from heatbath.experiments.densities import learned_target, load_density
+    from heatbath.experiments.generator_sampling import DRAWS_AT_ONCE
+    from heatbath.samplers.importance import ImportanceSampler
+    from heatbath.samplers.proposals import FromDistribution
+    from heatbath.state import ThermoState
+
+    settings = config.sampler
+    target = learned_target(*load_density((base or Path()) / settings.model))
+    at_once = min(DRAWS_AT_ONCE if settings.chunk == AUTO else int(settings.chunk), settings.samples)
+    process = ImportanceSampler(target, ThermoState(1.0), FromDistribution(target.model), settings.samples, at_once)
+    resolved = dataclasses.replace(config, sampler=dataclasses.replace(settings, chunk=at_once))
+    return Prepared(resolved, target, ThermoState(1.0), process, jax.random.key(config.seed))
 
 
 def _with_ladder(config: SampleConfig, target: Any) -> SampleConfig:

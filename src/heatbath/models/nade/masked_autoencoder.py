@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.models.nade.autoregressive import Autoregressive, checked_order
+from heatbath.models.nade.fixed_order import logits_of
 from heatbath.models.nade.heads import Coin, Head
 
 
@@ -56,9 +57,15 @@ def made(
     *,
     head: Head | None = None,
     order=None,
+    marginals=None,
     dtype=jnp.float32,
 ) -> MADE:
-    """An untrained MADE; degrees of hidden units are spread evenly over 1 .. d-1. ``head`` is a coin when None."""
+    """An untrained MADE; degrees of hidden units are spread evenly over 1 .. d-1. ``head`` is a coin when None.
+
+    It starts near a product of laws that do not depend on one another: coins near ``marginals`` (d,), probabilities of a one,
+    where they are given. Raises ``InvalidArgumentError`` for sizes below one, an order that is no permutation, or marginals
+    outside (0, 1).
+    """
     if dimension < 2 or not hidden or min(hidden) < 1:
         raise InvalidArgumentError(
             f"expected two coordinates and one hidden layer at least; found {dimension}, {hidden}"
@@ -71,10 +78,12 @@ def made(
     masks = [after[None, :] >= before[:, None] for before, after in itertools.pairwise(degrees)]
     masks.append(np.repeat(place, head.outputs)[None, :] > degrees[-1][:, None])
     keys = jax.random.split(key, len(masks))
+    gains = (*(math.sqrt(2),) * len(hidden), 0.1)
     weights = tuple(
-        math.sqrt(2 / mask.shape[0]) * jax.random.normal(k, mask.shape, dtype)
-        for k, mask in zip(keys, masks, strict=True)
+        gain / math.sqrt(mask.shape[0]) * jax.random.normal(k, mask.shape, dtype)
+        for k, mask, gain in zip(keys, masks, gains, strict=True)
     )
-    biases = tuple(jnp.zeros(mask.shape[1], dtype) for mask in masks)
+    last = jnp.zeros(masks[-1].shape[1], dtype) if marginals is None else logits_of(marginals, dimension).astype(dtype)
+    biases = (*(jnp.zeros(mask.shape[1], dtype) for mask in masks[:-1]), last)
     allowed = tuple(jnp.asarray(mask) for mask in masks)
     return MADE(weights=weights, biases=biases, masks=allowed, order=order, head=head)
