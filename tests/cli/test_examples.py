@@ -46,6 +46,10 @@ SHORTER = {
         *["bag.size=3", "bag.needed=3", "training.rounds=2", "training.chunk=1", "network.width=8"],
         *["training.draws=4", "training.replay=2", "training.methods=['led', 'fl']", "sampler.samples=100"],
     ],
+    "unbiased-boltzmann-machine": [
+        *["machine.side=2", "machine.hidden=[3, 2]", "training.steps=4", "training.chunk=2", "evaluation.bias_draws=4"],
+        *["evaluation.pairs=10", "evaluation.longest=50", "draws.samples=20", "draws.levels=5", "draws.pictures=4"],
+    ],
     "nade": [
         *["network.hidden=4", "training.steps=20", "training.validate_every=5", "models=['deep-nade']"],
         *[

@@ -23,7 +23,14 @@ from heatbath.models.nade import (
     nade,
     rnade,
 )
+from heatbath.samplers.machine_annealing import AnnealedMachine
+from heatbath.samplers.proposals import FromDistribution, Proposal
+from heatbath.targets.base import Target
+from heatbath.targets.boltzmann_machines import boltzmann_machine
 from heatbath.targets.learned import LearnedDensity
+
+#: The kind of model that is an energy, not a density: its draws carry weights.
+BOLTZMANN_MACHINE = "boltzmann-machine"
 
 
 class InOwnUnits(Distribution):
@@ -48,8 +55,12 @@ def build(
     """An untrained model called ``name`` for a ``table`` "binary" or "real" of ``dimension`` columns.
 
     ``sizes``: ``hidden``, ``layers``, ``components``, ``law``, ``channels``. Coins start at ``marginals`` where they are given.
-    Raises ``InvalidArgumentError`` where a model does not fit the table.
+    A "boltzmann-machine" is told its ``hidden`` layers and, for draws, ``levels``. Raises ``InvalidArgumentError`` where a model
+    does not fit the table.
     """
+    if name == BOLTZMANN_MACHINE:
+        half = np.full(dimension, 0.5)
+        return boltzmann_machine((dimension, *sizes["hidden"]), visible_means=half, dtype=jnp.float32)
     hidden, layers = int(sizes["hidden"]), (int(sizes["hidden"]),) * int(sizes["layers"])
     real = table == "real"
     head = MixtureHead(int(sizes["components"]), sizes["law"]) if real else None
@@ -120,6 +131,14 @@ def load_density(path: Path) -> tuple[Any, ModelCard]:
             raise ModelError(f"'{path}': {card.kind!r} cannot be built with {dict(card.sizes)}: {error}") from error
 
     return load_model(path, made_anew)
+
+
+def target_and_proposal(model: Any, card: ModelCard) -> tuple[Target, Proposal]:
+    """What a loaded model samples: its own density, exactly, or the law of a Boltzmann machine by annealing, with weights."""
+    if card.kind == BOLTZMANN_MACHINE:
+        return model, AnnealedMachine(levels=int(card.sizes["levels"]))
+    target = learned_target(model, card)
+    return target, FromDistribution(target.model)
 
 
 def learned_target(model: Any, card: ModelCard) -> LearnedDensity:

@@ -184,7 +184,7 @@ def save(prepared: Any, done: Mapping[str, Any], run: Any, row: Mapping[str, Any
     sizes = {"hidden": list(config.machine.hidden), "levels": config.draws.levels}
     name = config.rules[0]
     card = ModelCard(
-        kind="boltzmann-machine", sizes=sizes, target=densities.facts(split), temperature="1", training=training
+        kind=densities.BOLTZMANN_MACHINE, sizes=sizes, target=densities.facts(split), temperature="1", training=training
     )
     save_model(run.path / "model", trained(done, name), card)
 

@@ -92,14 +92,12 @@ def cost(prepared: Any) -> dict[str, int | None]:
 
 
 # Training -------------------------------------------------------------------------------------------------------------
-def untrained(prepared: Any) -> BoltzmannMachine:
+def untrained(config: Any, table: Split) -> BoltzmannMachine:
     """The machine that every rule starts from: biases and centres of visible units at the frequencies of the data."""
-    table, settings = prepared.split, prepared.config.machine
+    settings = config.machine
     means = (table.train.sum(axis=0) + 0.5) / (len(table.train) + 1)
     sizes = (table.dimension, *settings.hidden)
-    return boltzmann_machine(
-        sizes, scale=settings.scale, seed=prepared.config.seed, visible_means=means, dtype=jnp.float32
-    )
+    return boltzmann_machine(sizes, scale=settings.scale, seed=config.seed, visible_means=means, dtype=jnp.float32)
 
 
 def coupling_of(config: Any) -> Coupling:
@@ -128,7 +126,7 @@ class ExactLoss(Validation):
 def trainer(prepared: Any, name: str) -> Trainer:
     """The training of one rule. All rules have the same start, data, batches and rates."""
     config, settings = prepared.config, prepared.config.training
-    machine, rows = untrained(prepared), jnp.asarray(prepared.split.train, jnp.int32)
+    machine, rows = prepared.target, jnp.asarray(prepared.split.train, jnp.int32)
     if len(rows) < settings.batch_size:  # bars and stripes are few: every batch holds all of them, equally often
         rows = jnp.tile(rows, (-(-settings.batch_size // len(rows)), 1))
     optimiser: Any = AdamW(Cosine(settings.rate, settings.steps, last=0.05), clip=None).transformation()

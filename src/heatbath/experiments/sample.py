@@ -320,19 +320,18 @@ def _prepare_generator(config: SampleConfig, base: Path | None, target: Any, sta
 
 
 def _prepare_density(config: SampleConfig, base: Path | None) -> Prepared:
-    """The objects of a run that draws from the model of a table: its own density is the target."""
+    """The objects of a run that draws from the model of a table: its own density, or energy, is the target."""
     import jax
 
-    from heatbath.experiments.densities import learned_target, load_density
+    from heatbath.experiments.densities import load_density, target_and_proposal
     from heatbath.experiments.generator_sampling import DRAWS_AT_ONCE
     from heatbath.samplers.importance import ImportanceSampler
-    from heatbath.samplers.proposals import FromDistribution
     from heatbath.state import ThermoState
 
     settings = config.sampler
-    target = learned_target(*load_density((base or Path()) / settings.model))
+    target, proposal = target_and_proposal(*load_density((base or Path()) / settings.model))
     at_once = min(DRAWS_AT_ONCE if settings.chunk == AUTO else int(settings.chunk), settings.samples)
-    process = ImportanceSampler(target, ThermoState(1.0), FromDistribution(target.model), settings.samples, at_once)
+    process = ImportanceSampler(target, ThermoState(1.0), proposal, settings.samples, at_once)
     resolved = dataclasses.replace(config, sampler=dataclasses.replace(settings, chunk=at_once))
     return Prepared(resolved, target, ThermoState(1.0), process, jax.random.key(config.seed))
 

@@ -149,6 +149,8 @@ class Prepared:
     config: MachineExperimentConfig
     split: Any
     key: Any
+    #: the machine before it has learned anything; what is drawn has its space
+    target: Any
 
 
 # Without JAX ----------------------------------------------------------------------------------------------------------
@@ -245,10 +247,11 @@ def prepare(config: MachineExperimentConfig, base: Path | None = None) -> Prepar
     """Read and check the data; imports JAX."""
     import jax
 
-    from heatbath.experiments.machine_stages import read_data
+    from heatbath.experiments.machine_stages import read_data, untrained
 
     config = check(config, base)
-    return Prepared(config, read_data(config, base), jax.random.key(config.seed))
+    table = read_data(config, base)
+    return Prepared(config, table, jax.random.key(config.seed), untrained(config, table))
 
 
 def kernel_names(prepared: Prepared) -> tuple[str, ...]:
