@@ -47,7 +47,7 @@ SHORTER = {
         *["training.draws=4", "training.replay=2", "training.methods=['led', 'fl']", "sampler.samples=100"],
     ],
     "unbiased-boltzmann-machine": [
-        *["machine.side=2", "machine.hidden=[3, 2]", "training.steps=4", "training.chunk=2", "evaluation.bias_draws=4"],
+        *["machine.side=2", "machine.hidden=[3, 2]", "training.steps=4", "training.chunk=2", "evaluation.bias_draws=0"],
         *["evaluation.pairs=10", "evaluation.longest=50", "draws.samples=20", "draws.levels=5", "draws.pictures=4"],
     ],
     "nade": [

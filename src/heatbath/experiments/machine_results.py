@@ -21,6 +21,8 @@ from heatbath.io.run_directory import json_ready
 WIDE = 1.0
 #: Standard errors beyond which a gradient is biased.
 FAR = 4.5
+#: Gradients below which their spread is not known well enough to judge by it.
+ENOUGH = 100
 #: Share of pairs cut off beyond which the rule is no longer called unbiased.
 CUT = 0.001
 
@@ -42,6 +44,7 @@ def results(prepared: Any, done: Mapping[str, Any], run: Any) -> dict[str, Any] 
         "mixture": mixture_row(prepared) if any(f"rows-{name}" in done for name in begun) else None,
         "meetings": meeting_facts(prepared, done),
         "bias": bias_facts(done),
+        "bias_draws": config.evaluation.bias_draws,
         "pictures": pictures(prepared, done),
     }
     part = json_ready(part)
@@ -214,7 +217,7 @@ def _bound_checks(part: Mapping[str, Any]) -> list[Check]:
 def _bias_checks(part: Mapping[str, Any]) -> list[Check]:
     made = []
     for row in part["bias"]:
-        if row["name"].startswith("unbiased"):
+        if row["name"].startswith("unbiased") and part["bias_draws"] >= ENOUGH:
             text = f"The gradient by {row['name']} is {row['z']:.1f} standard errors from the exact one (limit {FAR})."
             made.append(Check(f"bias, {row['name']}", row["z"] <= FAR, text, row["z"], FAR))
     return made
@@ -232,7 +235,7 @@ def cautions(part: Mapping[str, Any]) -> list[str]:
         if row is not part["rules"][0] and "nats" in row and "nats" in (first := part["rules"][0]):
             error = math.hypot(row["nats"]["standard_error"], first["nats"]["standard_error"])
             if row["nats"]["value"] < first["nats"]["value"] - (0 if part["uniform"] else error):
-                made.append(f"{row['words'].capitalize()} ends with the better likelihood than {first['words']}.")
+                made.append(f"{row['words'].capitalize()} ends with a better likelihood than {first['words']}.")
     if part["mixture"] and "nats" in part["rules"][0]:
         gap = part["rules"][0]["nats"]["value"] - part["mixture"]["nats"]["value"]
         if gap > 0:

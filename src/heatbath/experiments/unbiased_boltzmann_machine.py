@@ -67,8 +67,8 @@ class TrainingConfig:
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """log Z by ``chains`` chains of ``levels`` levels each way; clamped sums of ``rows`` test rows (0: all) by ``row_chains`` of
-    ``row_levels``. ``pairs`` of coupled chains are followed for at most ``longest`` sweeps, ``bias_draws`` gradients measure
-    bias, and a mixture of ``mixture`` Bernoullis (0: none) stands beside the machines.
+    ``row_levels``. ``pairs`` of coupled chains are followed for at most ``longest`` sweeps, ``bias_draws`` gradients (0:
+    none) measure bias, and a mixture of ``mixture`` Bernoullis (0: none) stands beside the machines.
     """
 
     chains: int = 200
@@ -194,7 +194,7 @@ _LEAST: Mapping[str, int] = MappingProxyType(
         "evaluation.row_levels": 1,
         "evaluation.pairs": 2,
         "evaluation.longest": 2,
-        "evaluation.bias_draws": 2,
+        "evaluation.bias_draws": 0,
         "evaluation.mixture": 0,
         "draws.samples": 1,
         "draws.levels": 1,

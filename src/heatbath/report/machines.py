@@ -74,7 +74,8 @@ def _table(found: Mapping[str, Any]) -> Table:
     if found["mixture"]:
         name = Cell("mixture of Bernoullis", f"{found['mixture']['components']} components")
         nats = _text(found["mixture"]["nats"])
-        rest = [Cell("")] if found["uniform"] else [Cell(nats), Cell(nats)]
+        kl = found["mixture"]["nats"]["value"] - np.log(found["data"]["tested"])
+        rest = [Cell(number(float(kl), 3))] if found["uniform"] else [Cell(nats), Cell(nats)]
         body.append([name, *rest, Cell(""), Cell(""), Cell("")])
     nats = ["nats from the data"] if found["uniform"] else ["nats per row, log Z from above", "log Z from below"]
     note = (
