@@ -92,3 +92,14 @@ def test_what_cannot_stop_is_refused():
         stopping(patience=0)
     with pytest.raises(InvalidArgumentError, match="validation_loss"):
         EarlyStopping(Trainer(mixture(), MaximumLikelihood(), TRAIN, steps=1))
+
+
+def test_decay_spares_what_it_is_told_to():
+    """With a zero gradient, decay alone moves the arrays: those that are spared must stay."""
+    params = {"loadings": jnp.ones(2), "nested": BernoulliMixture(jnp.ones(2), jnp.ones((2, 3)))}
+    transformation = AdamW(Constant(0.1), decay=0.5, spared=("log_weights",)).transformation()
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = transformation.update(zero, transformation.init(params), params)
+    assert float(jnp.abs(updates["nested"].log_weights).max()) == 0
+    np.testing.assert_allclose(updates["nested"].logits, -0.05)
+    np.testing.assert_allclose(updates["loadings"], -0.05)

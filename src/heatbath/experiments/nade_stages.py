@@ -29,6 +29,8 @@ from heatbath.training.objectives.missing_dimensions import MissingDimensions
 
 #: Orderless losses are noisier: validated as many times more rarely, over as many draws of masks, with a longer average.
 RARER, MASKS = 4, 4
+#: Arrays that weight decay leaves alone: what a law is where nothing is known, and sizes of activations.
+SPARED = ("bias", "biases", "head_bias", "scales")
 #: Numbers of components among which held-out rows choose a mixture of Bernoullis.
 MIXTURES = (16, 32, 64, 128)
 #: Rows that go through a model at once when densities are taken, and draws made at once.
@@ -95,7 +97,7 @@ def trainer(split: Split, config: Any, name: str, key: Any) -> EarlyStopping:
         as_array(split.train),
         steps=settings.steps,
         batch_size=settings.batch_size,
-        optimiser=AdamW(Constant(settings.rate), decay=settings.decay, clip=settings.clip),
+        optimiser=AdamW(Constant(settings.rate), decay=settings.decay, clip=settings.clip, spared=SPARED),
         ema=ema if settings.ema else 0.0,
         validation=HeldOutLoss(objective, as_array(split.valid), MASKS if orderless else 1, ROWS),
         validate_every=min(every, settings.steps),
