@@ -31,6 +31,7 @@ from heatbath.kernels import (
     ZigZag,
 )
 from heatbath.kernels.base import KernelInfo
+from heatbath.kernels.block_gibbs import BlockGibbs, UniformMetropolis
 from heatbath.kernels.hmc import evaluate
 from heatbath.models.gaussian import Normal
 from heatbath.models.volume_preserving import steerable_flow
@@ -38,6 +39,7 @@ from heatbath.spaces import Discrete, Euclidean
 from heatbath.state import LogDensity, ReducedEnergy, ThermoState
 from heatbath.targets import lattice, liquids, mixtures, toy
 from heatbath.targets.base import Target
+from heatbath.targets.boltzmann_machines import boltzmann_machine
 
 SIGMAS = 4.5
 BETAS = (0.5, 1.0, 2.0)
@@ -51,6 +53,7 @@ def target_called(name: str) -> Target:
         "potts": lambda: lattice.potts((2, 3), states=3, coupling=0.8, field=-0.3),
         "ising": lambda: lattice.ising((2, 4), coupling=0.7, field=0.2),
         "three-particles": liquids.few_particles,
+        "boltzmann-machine": lambda: boltzmann_machine((2, 2, 2), scale=1.0, seed=3),
     }[name]()
 
 
@@ -118,6 +121,9 @@ CASES = {
     "mixture-kernel": Case(MixtureKernel((HMC(0.25, num_steps=3), RandomWalk(0.8)), (0.3, 0.7))),
     "gibbs-random": Case(Gibbs(3), ("potts",), steps=1),
     "gibbs-sequential": Case(Gibbs(2, scan="sequential"), ("ising",), reversible=False, steps=1),
+    "block-gibbs": Case(BlockGibbs(), ("boltzmann-machine",), steps=1),
+    "block-gibbs-sequential": Case(BlockGibbs("sequential"), ("boltzmann-machine",), reversible=False, steps=1),
+    "uniform-metropolis": Case(UniformMetropolis(), ("boltzmann-machine",), steps=1),
 }
 RUNS = [(name, target) for name, case in CASES.items() for target in case.targets]
 
