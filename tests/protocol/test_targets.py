@@ -6,6 +6,7 @@ plain z-test: |z| < 4.5 has a false-alarm rate of 7e-6, and about 200 of them ar
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -15,7 +16,7 @@ import pytest
 from scipy.optimize import minimize
 
 from heatbath.spaces import Discrete, Euclidean
-from heatbath.targets import clusters, lattice, liquids, mixtures, spins, toy
+from heatbath.targets import clusters, lattice, liquids, mixtures, sets, spins, toy
 from heatbath.targets.base import Target
 
 SIGMAS = 4.5
@@ -49,6 +50,8 @@ CASES = {
     "potts": Case(lambda: lattice.potts((2, 3), states=3, coupling=0.8, field=-0.3)),
     "spin-glass": Case(lambda: spins.spin_glass(8, scale=0.6, seed=3)),
     "ising-chain": Case(lambda: lattice.ising_chain(30, field=0.1)),
+    "grid-reward": Case(lambda: sets.GridReward(2, 6), (0.5, 1.0)),
+    "bag-reward": Case(lambda: sets.BagReward(3, 5, 3), (1.0,)),
 }
 
 
@@ -147,7 +150,8 @@ def check_log_z(programs: "Programs", beta: float, xs, shrink: float):
     """1/Z = E[q(x) exp(beta U(x))] for a narrow normal density q around a minimum: tests the constant of log Z."""
     target = programs.target
     if isinstance(target.space, Discrete):
-        energies = np.asarray(programs.energies(jax.vmap(target.configuration)(jnp.arange(target.configurations))))
+        every = np.array(list(np.ndindex(*[target.space.k] * math.prod(target.space.shape))))
+        energies = np.asarray(programs.energies(jnp.asarray(every.reshape(-1, *target.space.shape))))
         np.testing.assert_allclose(target.log_z(beta), np.log(np.sum(np.exp(-beta * energies))), rtol=1e-9)
         return
     centre, scale = _minimum(target, xs[0])
@@ -175,6 +179,8 @@ def check_target(case: Case):
             xs = check_draws(programs, beta, case.draws)
             if target.knows("log_z"):
                 check_log_z(programs, beta, xs, case.shrink)
+        elif isinstance(target.space, Discrete) and target.knows("log_z"):
+            check_log_z(programs, beta, None, case.shrink)
 
 
 def assert_mean(values: np.ndarray, truth: float):
