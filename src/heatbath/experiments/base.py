@@ -84,6 +84,11 @@ EXPERIMENTS = {
             "diffusion whose coefficient depends on position: the drift of every convention, and what happens without it",
         ),
         ExperimentEntry(
+            "supercooled-liquid",
+            "heatbath.experiments.supercooled_liquid",
+            "a supercooled liquid by flows, annealing, tempering, dynamics and swap Monte Carlo: whom to trust, at what cost",
+        ),
+        ExperimentEntry(
             "quantum-collisionless-boltzmann",
             "heatbath.experiments.quantum_collisionless_boltzmann",
             "self-gravitating phase space on qubits: circuits, growth of waves, collapse, and what reading the density costs",

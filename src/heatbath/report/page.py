@@ -14,6 +14,7 @@ from heatbath.report import (
     gflownets,
     halo,
     ladder,
+    liquid,
     machines,
     matrices,
     nade,
@@ -47,6 +48,7 @@ _SECTIONS = (
     halo.section,
     shear.section,
     diffusion.section,
+    liquid.section,
 )
 
 

@@ -51,7 +51,8 @@ class ParticleSampler(Sampler):
     betas:           (rungs,) inverse temperatures, falling; the ensemble that is collected belongs to the first.
     ladders:         independent ladders, or chains per temperature.
     draws:           recorded times per ladder, ``sweeps`` sweeps apart (steps, for dynamics); ``warmup`` recorded times before
-                     them are thrown away, during which step sizes are tuned.
+                     them are thrown away, during which step sizes are tuned; in their first half all chains are cooled from the
+                     inverse temperature ``hot``, since random starts at low temperatures would be far from equilibrium.
     moves:           "metropolis", with the share ``exchange_share`` of exchanges of unlike particles, or "dynamics" with the time
                      step ``time_step``.
     exchange:        offer exchanges between temperatures after every record.
@@ -71,6 +72,7 @@ class ParticleSampler(Sampler):
     exchange_share: float = eqx.field(static=True, default=0.0)
     exchange: bool = eqx.field(static=True, default=False)
     time_step: float = eqx.field(static=True, default=0.005)
+    hot: float = eqx.field(static=True, default=0.2)
     draws_per_chunk: int = eqx.field(static=True, default=20)
     initial: Any = None
 
@@ -201,24 +203,32 @@ class ParticleSampler(Sampler):
             evaluations=np.float64(carry.evaluations + evaluations),
         )
 
-    def _all_betas(self) -> np.ndarray:
-        return np.broadcast_to(self.betas, self.shape).reshape(-1)
+    def _current_betas(self, carry: ParticleCarry) -> np.ndarray:
+        """Of every chain: in the first half of warm-up all are cooled from ``hot``, evenly in log beta."""
+        betas = np.asarray(self.betas)
+        half = self.warmup // 2
+        if int(carry.round) < half:
+            start = np.minimum(betas, self.hot)
+            betas = start * (betas / start) ** (int(carry.round) / half)
+        return np.broadcast_to(betas, self.shape).reshape(-1)
 
     def _tuned(self, carry: ParticleCarry) -> ParticleCarry:
-        """Step sizes brought towards an acceptance of 0.4, one per temperature (the mean over ladders)."""
+        """Step sizes brought towards an acceptance of 0.4, one per temperature (the mean over ladders), in a few short runs."""
         engine = self.engine()
-        steps = np.asarray(carry.steps).reshape(-1)
-        chains, moved = engine.run(self._chains(carry), self._all_betas(), steps, sweeps=10)
-        rate = (moved.displaced / np.maximum(1, moved.displacements)).reshape(self.shape).mean(0)
-        new = np.clip(np.asarray(carry.steps) * np.exp(2 * (rate - 0.4)), 1e-4, 0.5 * self.target.length)
-        return self._with(carry, chains, moved.evaluations)._replace(steps=new)
+        for _ in range(4):
+            steps = np.asarray(carry.steps)
+            chains, moved = engine.run(self._chains(carry), self._current_betas(carry), steps.reshape(-1), sweeps=10)
+            rate = (moved.displaced / np.maximum(1, moved.displacements)).reshape(self.shape).mean(0)
+            new = np.clip(steps * np.exp(2 * (rate - 0.4)), 1e-4, 0.5 * self.target.length)
+            carry = self._with(carry, chains, moved.evaluations)._replace(steps=new)
+        return carry
 
     def _round(self, carry: ParticleCarry) -> tuple[ParticleCarry, np.ndarray]:
         """Moves, then exchanges: the new carry and U of every chain after both."""
         steps = np.asarray(carry.steps).reshape(-1)
-        chains, moved = self.engine().run(self._chains(carry), self._all_betas(), steps, sweeps=self.sweeps)
+        chains, moved = self.engine().run(self._chains(carry), self._current_betas(carry), steps, sweeps=self.sweeps)
         carry = self._with(carry, chains, moved.evaluations)._replace(round=np.int32(carry.round + 1))
-        if self.exchange and len(self.betas) > 1:
+        if self.exchange and len(self.betas) > 1 and int(carry.round) > self.warmup // 2:
             carry = self._exchanged(carry)
         return carry, np.asarray(carry.energies)
 

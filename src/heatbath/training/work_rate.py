@@ -42,7 +42,9 @@ def fit_work_rate(
     """
     if len(xs) < 10:
         raise InvalidArgumentError(f"expected ten draws or more; found {len(xs)}")
-    energies, features = (np.asarray(part, np.float64) for part in _features(liquid, velocity, xs, float(beta)))
+    energies, features = (
+        np.asarray(part, np.float64) for part in _features(liquid, velocity, xs, jnp.asarray(float(beta)))
+    )
     held = np.arange(len(xs)) % 5 == 4
     mean_u, mean_f = energies[~held].mean(), features[~held].mean(0)
     centred, response = features[~held] - mean_f, energies[~held] - mean_u
@@ -58,8 +60,13 @@ def fit_work_rate(
 
 def warm_start(liquid: Liquid, flow: TorusFlow, ends: tuple[Array, Array], betas: tuple[float, float]) -> TorusFlow:
     """``flow`` with the velocities fitted to draws at both ends of [before, after], linear in time between them."""
-    rates = [fit_work_rate(liquid, flow.velocity, xs, beta) for xs, beta in zip(ends, betas, strict=True)]
-    first, last = ((betas[1] - betas[0]) * rate.weights for rate in rates)
+    first, last = (fit_work_rate(liquid, flow.velocity, xs, beta) for xs, beta in zip(ends, betas, strict=True))
+    return between(flow, first.weights, last.weights, betas[1] - betas[0])
+
+
+def between(flow: TorusFlow, before: np.ndarray, after: np.ndarray, change: float) -> TorusFlow:
+    """``flow`` with velocities per unit of beta that go from ``before`` to ``after`` while beta changes by ``change``."""
+    first, last = change * before, change * after
     weights = np.zeros(flow.velocity.weights.shape)
     weights[..., 0] = first if weights.shape[-1] > 1 else 0.5 * (first + last)
     if weights.shape[-1] > 1:
@@ -77,7 +84,7 @@ def _classes(species: int) -> np.ndarray:
 
 
 @eqx.filter_jit
-def _features(liquid: Liquid, velocity: RadialVelocity, xs: Array, beta: float):
+def _features(liquid: Liquid, velocity: RadialVelocity, xs: Array, beta: Array):
     """U of every draw, and beta grad U . v_k - div v_k of every function of every class of pairs."""
     first, second = np.triu_indices(liquid.particles, k=1)
     kinds, species = liquid.species, len(liquid.counts)

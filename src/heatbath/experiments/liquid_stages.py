@@ -1,0 +1,326 @@
+"""The processes of the experiment supercooled-liquid: chains at all temperatures, populations that are cooled, fits of flows."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from heatbath.ensemble import Ensemble
+from heatbath.experiments.stages import Stage, total_cost
+from heatbath.experiments.supercooled_liquid import CHAIN_METHODS
+from heatbath.models.torus_flow import RadialVelocity, TorusFlow
+from heatbath.process import Chunk, Process
+from heatbath.random import named_key
+from heatbath.samplers.base import Cost
+from heatbath.samplers.particle_chains import ParticleSampler
+from heatbath.samplers.population_annealing import Level, Population, advance_population, beginning
+from heatbath.samplers.population_moves import STEP_SIZE, ParticleSweeps
+from heatbath.state import ThermoState
+from heatbath.targets.liquids import Liquid
+from heatbath.training import fit
+from heatbath.training.objectives.generalised_work import GeneralisedWork
+from heatbath.training.optimiser import AdamW
+from heatbath.training.schedules import Constant
+from heatbath.training.work_rate import between, fit_work_rate
+
+
+class PopulationCarry(NamedTuple):
+    """Key, index of the population and of the level to come, the members, and ``Level`` fields (population, level, field)."""
+
+    key: Any
+    population: Any
+    level: Any
+    positions: Any
+    energies: Any
+    families: Any
+    found: Any
+
+
+class Cooling(Process):
+    """Independent populations cooled from ``betas[0]`` to the last, with or without flows; one level at a time.
+
+    weights: (levels - 1, species, species, radial, time) of the flows, or None.
+    """
+
+    target: Liquid
+    betas: tuple[float, ...] = eqx.field(static=True)
+    populations: int = eqx.field(static=True)
+    members: int = eqx.field(static=True)
+    sweeps: int = eqx.field(static=True)
+    start_sweeps: int = eqx.field(static=True)
+    flow: TorusFlow | None = None
+    weights: Any = None
+
+    def begin(self, key: Any) -> PopulationCarry:
+        shape = (self.members, *self.target.space.event_shape)
+        return PopulationCarry(
+            np.asarray(jax.random.key_data(named_key(key, "populations"))),
+            np.int32(0),
+            np.int32(0),
+            np.zeros(shape),
+            np.zeros(self.members),
+            np.arange(self.members, dtype=np.int32),
+            np.full((self.populations, len(self.betas), len(Level._fields)), np.nan),
+        )
+
+    def advance(self, carry: PopulationCarry) -> tuple[PopulationCarry, Chunk]:
+        index, level = int(carry.population), int(carry.level)
+        key = jax.random.wrap_key_data(jnp.asarray(carry.key))
+        key = jax.random.fold_in(jax.random.fold_in(key, index), level)
+        if level == 0:
+            population, found = start_population(key, self.target, self.members, self.betas[0], self.start_sweeps)
+        else:
+            now = Population(jnp.asarray(carry.positions), jnp.asarray(carry.energies), jnp.asarray(carry.families))
+            moves = ParticleSweeps(self.target, self.sweeps)
+            ends = (self.betas[level - 1], self.betas[level])
+            population, found = advance_population(key, self.target, now, ends, moves, self.map_to(level))
+        table = np.array(carry.found)
+        table[index, level] = [float(value) for value in found]
+        last = level + 1 == len(self.betas)
+        new = PopulationCarry(
+            carry.key,
+            np.int32(index + last),
+            np.int32(0 if last else level + 1),
+            *(np.asarray(part) for part in population),
+            table,
+        )
+        metrics = {"evaluations": float(found.evaluations), "mean_energy": found.mean_energy / self.target.particles}
+        return new, Chunk("cooling", {}, metrics)
+
+    def map_to(self, level: int) -> TorusFlow | None:
+        """The flow that leads to ``level``."""
+        if self.flow is None:
+            return None
+        weights = jnp.asarray(self.weights[level - 1], self.flow.velocity.weights.dtype)
+        return eqx.tree_at(lambda f: f.velocity.weights, self.flow, weights)
+
+    def finished(self, carry: PopulationCarry) -> bool:
+        return int(carry.population) >= self.populations
+
+    def progress(self, carry: PopulationCarry) -> float:
+        levels = len(self.betas)
+        return (int(carry.population) * levels + int(carry.level)) / (self.populations * levels)
+
+
+#: A population begins as the records of this many chains, so many sweeps apart; and where these are cooled from.
+START_CHAINS, START_THIN, HOT = 16, 200, 0.2
+
+
+def start_population(key: Any, target: Liquid, members: int, beta: float, sweeps: int) -> tuple[Population, Level]:
+    """Members from a few chains, cooled from ``HOT`` in half of ``sweeps``, at ``beta`` for the other half, then recorded."""
+    key_start, key_chains = jax.random.split(key)
+    engine, count = ParticleSweeps(target).engine, min(START_CHAINS, members)
+    starts = jax.vmap(target.initial)(jax.random.split(key_start, count))
+    chains = engine.begin(np.asarray(starts), int(jax.random.bits(key_chains, dtype=jnp.uint32)))
+    stages = [*np.geomspace(min(HOT, beta), beta, 20), beta]
+    lengths = [max(1, sweeps // 40)] * 20 + [max(1, sweeps // 2)]
+    evaluations, kept = 0.0, []
+    for at, length in zip(stages, lengths, strict=True):
+        chains, moved = engine.run(chains, at, STEP_SIZE / np.sqrt(at), sweeps=length)
+        evaluations += moved.evaluations
+    for _ in range(-(-members // count)):
+        chains, moved = engine.run(chains, beta, STEP_SIZE / np.sqrt(beta), sweeps=START_THIN)
+        evaluations += moved.evaluations
+        kept.append(chains.configurations)
+    positions = jnp.asarray(np.concatenate(kept)[:members])
+    population = beginning(target, Ensemble(positions, np.zeros(members), ThermoState(beta)))
+    energies = np.asarray(population.energies, float)
+    level = Level(
+        beta, 0.0, 1.0, 1.0, float(np.log(members)), float(energies.mean()), float(energies.var(ddof=1)),
+        moved.acceptance, evaluations,
+    )  # fmt: skip
+    return population, level
+
+
+class FlowCarry(NamedTuple):
+    """Key, the level to come, the pilot's members, the velocity fitted to them, weights of every flow, held-out variances of the
+    rate of work (level, 2: with the velocity, without), and energies used.
+    """
+
+    key: Any
+    level: Any
+    positions: Any
+    energies: Any
+    rate: Any
+    weights: Any
+    variances: Any
+    evaluations: Any
+
+
+class FlowFits(Process):
+    """A pilot population is cooled, and the flow between every two temperatures fitted to its members; one level at a time."""
+
+    target: Liquid
+    betas: tuple[float, ...] = eqx.field(static=True)
+    members: int = eqx.field(static=True)
+    sweeps: int = eqx.field(static=True)
+    start_sweeps: int = eqx.field(static=True)
+    flow: TorusFlow
+    refine: int = eqx.field(static=True, default=0)
+    rate: float = eqx.field(static=True, default=1e-4)
+
+    def begin(self, key: Any) -> FlowCarry:
+        steps = len(self.betas) - 1
+        return FlowCarry(
+            np.asarray(jax.random.key_data(named_key(key, "flows"))),
+            np.int32(0),
+            np.zeros((self.members, *self.target.space.event_shape)),
+            np.zeros(self.members),
+            np.zeros(self.flow.velocity.weights.shape[:-1]),
+            np.zeros((steps, *self.flow.velocity.weights.shape)),
+            np.full((steps + 1, 2), np.nan),
+            np.float64(0),
+        )
+
+    def advance(self, carry: FlowCarry) -> tuple[FlowCarry, Chunk]:
+        level = int(carry.level)
+        key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(carry.key)), level)
+        weights, variances = np.array(carry.weights), np.array(carry.variances)
+        trained = 0.0
+        if level == 0:
+            population, found = start_population(key, self.target, self.members, self.betas[0], self.start_sweeps)
+        else:
+            ends = (self.betas[level - 1], self.betas[level])
+            old = jnp.asarray(carry.positions)
+            now = Population(old, jnp.asarray(carry.energies), jnp.arange(self.members, dtype=jnp.int32))
+            population, found = advance_population(
+                key, self.target, now, ends, ParticleSweeps(self.target, self.sweeps)
+            )
+        rate = fit_work_rate(self.target, self.flow.velocity, population.positions, self.betas[level])
+        variances[level] = rate.variance, rate.variance_of_energy
+        if level > 0:
+            flow = between(self.flow, np.asarray(carry.rate), rate.weights, ends[1] - ends[0])
+            flow, trained = self._refined(key, flow, old, ends)
+            weights[level - 1] = np.asarray(flow.velocity.weights)
+        used = found.evaluations + self.members + trained
+        new = FlowCarry(
+            carry.key,
+            np.int32(level + 1),
+            np.asarray(population.positions),
+            np.asarray(population.energies),
+            rate.weights,
+            weights,
+            variances,
+            np.float64(carry.evaluations + used),
+        )
+        metrics = {"evaluations": float(used), "mean_energy": found.mean_energy / self.target.particles}
+        return new, Chunk("training", {}, metrics)
+
+    def _refined(self, key: Any, flow: TorusFlow, xs: Any, ends: tuple[float, float]) -> tuple[TorusFlow, float]:
+        """The flow after training by the work, and the energies that took."""
+        if not self.refine:
+            return flow, 0.0
+        objective, batch = GeneralisedWork(self.target, *ends), min(128, self.members)
+        optimiser = AdamW(Constant(self.rate))
+        fitted = fit(key, flow, objective, {"before": xs}, steps=self.refine, batch_size=batch, optimiser=optimiser)
+        return fitted.model, float(self.refine * objective.evaluations(batch))
+
+    def finished(self, carry: FlowCarry) -> bool:
+        return int(carry.level) >= len(self.betas)
+
+    def progress(self, carry: FlowCarry) -> float:
+        return int(carry.level) / len(self.betas)
+
+
+# Wiring ---------------------------------------------------------------------------------------------------------------
+def chains(prepared: Any, method: str) -> ParticleSampler:
+    """The sampler of one of the methods that move chains."""
+    config, settings = prepared.config, prepared.config.chains
+    return ParticleSampler(
+        prepared.target,
+        1 / np.asarray(config.temperatures),
+        ladders=settings.chains,
+        draws=settings.draws,
+        sweeps=settings.sweeps,
+        warmup=settings.warmup,
+        moves="dynamics" if method == "dynamics" else "metropolis",
+        exchange_share=settings.exchange_share if method == "swap" else 0.0,
+        exchange=method == "tempering",
+        time_step=settings.time_step,
+    )
+
+
+def cooling_betas(config: Any) -> tuple[float, ...]:
+    """From the hottest to the coldest."""
+    return tuple(1 / t for t in reversed(config.temperatures))
+
+
+def empty_flow(prepared: Any) -> TorusFlow:
+    """The identity: a flow whose velocity ends at half the box, or at 3 where the box is larger."""
+    settings, liquid = prepared.config.flow, prepared.target
+    cutoff = min(3.0, 0.4999 * liquid.length)
+    velocity = RadialVelocity(len(liquid.counts), cutoff, radial=settings.radial, time=2)
+    return TorusFlow(velocity, liquid.counts, liquid.length, settings.steps)
+
+
+def cooling(prepared: Any, done: Mapping[str, Any] | None = None) -> Cooling:
+    """Population annealing; with the stages ``done``, carried by the flows that were fitted."""
+    config, settings = prepared.config, prepared.config.population
+    flow = None if done is None else empty_flow(prepared)
+    weights = None if done is None else np.asarray(done["flows"].carry.weights)
+    return Cooling(
+        prepared.target,
+        cooling_betas(config),
+        settings.populations,
+        settings.members,
+        settings.sweeps,
+        settings.start_sweeps,
+        flow,
+        weights,
+    )
+
+
+def fits(prepared: Any) -> FlowFits:
+    """The fits of all flows."""
+    config, settings = prepared.config, prepared.config.population
+    return FlowFits(
+        prepared.target,
+        cooling_betas(config),
+        config.flow.members,
+        settings.sweeps,
+        settings.start_sweeps,
+        empty_flow(prepared),
+        config.flow.refine,
+        config.flow.rate,
+    )
+
+
+def stages(prepared: Any) -> tuple[Stage, ...]:
+    """Chains, populations, flows, populations carried by flows."""
+    made = [
+        Stage(name, lambda done, name=name: chains(prepared, name), share=float(chains(prepared, name).cost().evaluations))
+        for name in CHAIN_METHODS
+    ]  # fmt: skip
+    annealing, pilot = _population_cost(prepared, flows=False), _pilot_cost(prepared)
+    made.append(Stage("annealing", lambda done: cooling(prepared), share=float(annealing)))
+    made.append(Stage("flows", lambda done: fits(prepared), share=1.5 * pilot))
+    made.append(Stage("flow-annealing", lambda done: cooling(prepared, done), share=1.5 * annealing))
+    return tuple(made)
+
+
+def _population_cost(prepared: Any, *, flows: bool) -> int:
+    settings, levels = prepared.config.population, len(prepared.config.temperatures)
+    per_member = 4 * (levels - 1) * settings.sweeps + levels * (2 if flows else 1)
+    return settings.populations * (settings.members * per_member + _start_cost(settings.members, settings.start_sweeps))
+
+
+def _pilot_cost(prepared: Any) -> int:
+    config, levels = prepared.config, len(prepared.config.temperatures)
+    moves = config.flow.members * (4 * (levels - 1) * config.population.sweeps + 3 * levels)
+    start = _start_cost(config.flow.members, config.population.start_sweeps)
+    return moves + start + (levels - 1) * config.flow.refine * 256
+
+
+def _start_cost(members: int, sweeps: int) -> int:
+    return 4 * (START_CHAINS * sweeps + members * START_THIN)
+
+
+def cost(prepared: Any) -> dict[str, int | None]:
+    """Energies of all stages; memory and disk of what is recorded."""
+    made = [chains(prepared, name).cost() for name in CHAIN_METHODS]
+    kept = 16 * prepared.config.population.members * prepared.target.particles
+    both = _population_cost(prepared, flows=False) + _population_cost(prepared, flows=True) + _pilot_cost(prepared)
+    return total_cost([*made, Cost(both, 2**28, 4 * kept)])
