@@ -9,6 +9,8 @@ quadrature (Fourier sums). Pieces are kept in .cache; repeat the command until a
 import argparse
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -134,9 +136,12 @@ def main():
     arguments.work.mkdir(parents=True, exist_ok=True)
     began, rows, data, missing = time.monotonic(), [], {}, []
     small = arguments.quick
-    pieces = {name: lambda o=options, n=name: chains(o, _length(n, quick=small)) for name, options in OPTIONS.items()}
-    pieces["population annealing"] = lambda: populations(200 if small else 20_000, flow=False)
-    pieces["chain of flows"] = lambda: populations(200 if small else 20_000, flow=True)
+    members = 200 if small else 20_000
+    pieces: dict[str, Callable[[], dict]] = {
+        name: partial(chains, options, _length(name, quick=small)) for name, options in OPTIONS.items()
+    }
+    pieces["population annealing"] = partial(populations, members, flow=False)
+    pieces["chain of flows"] = partial(populations, members, flow=True)
     for name, compute in pieces.items():
         path = arguments.work / f"{name}{'-quick' if small else ''}.json"
         if not path.exists():

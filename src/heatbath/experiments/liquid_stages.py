@@ -84,7 +84,9 @@ class Cooling(Process):
             carry.key,
             np.int32(index + last),
             np.int32(0 if last else level + 1),
-            *(np.asarray(part) for part in population),
+            np.asarray(population.positions),
+            np.asarray(population.energies),
+            np.asarray(population.families),
             table,
         )
         metrics = {"evaluations": float(found.evaluations), "mean_energy": found.mean_energy / self.target.particles}
