@@ -18,7 +18,7 @@ SMALL = {
     "temperatures": (0.8, 1.0, 1.3),
     "compared": 0.8,
     "chains": {"chains": 3, "draws": 40, "sweeps": 5, "warmup": 40},
-    "population": {"populations": 2, "members": 32, "sweeps": 5, "start_sweeps": 400},
+    "population": {"populations": 2, "members": 32, "sweeps": 5, "start_sweeps": 200},
     "flow": {"members": 64, "radial": 6, "steps": 1},
 }
 

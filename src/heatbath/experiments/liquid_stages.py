@@ -108,7 +108,7 @@ class Cooling(Process):
 
 
 #: A population begins as the records of this many chains, so many sweeps apart; and where these are cooled from.
-START_CHAINS, START_THIN, HOT = 16, 200, 0.2
+START_CHAINS, START_THIN, HOT = 64, 200, 0.2
 
 
 def start_population(key: Any, target: Liquid, members: int, beta: float, sweeps: int) -> tuple[Population, Level]:

@@ -34,9 +34,9 @@ class ChainsConfig:
     """
 
     chains: int = 8
-    draws: int = 800
+    draws: int = 1800
     sweeps: int = 20
-    warmup: int = 300
+    warmup: int = 1200
     exchange_share: float = 0.2
     time_step: float = 0.005
 
@@ -48,10 +48,10 @@ class PopulationConfig:
     Members of the hottest are records of a few chains after ``start_sweeps`` of cooling and rest.
     """
 
-    populations: int = 6
-    members: int = 300
+    populations: int = 5
+    members: int = 800
     sweeps: int = 60
-    start_sweeps: int = 8000
+    start_sweeps: int = 6000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class FlowConfig:
     ``refine`` steps of training by the work (reverse Kullback-Leibler, ``rate``) follow the least-squares fit; 0 for none.
     """
 
-    members: int = 400
+    members: int = 800
     radial: int = 12
     steps: int = 2
     refine: int = 0
@@ -99,7 +99,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "flow": {"members": 200, "radial": 8},
         },
         "full": {
-            "chains": {"draws": 20_000, "warmup": 2000},
+            "chains": {"draws": 40_000, "warmup": 10_000},
             "population": {"populations": 8, "members": 5000, "sweeps": 400, "start_sweeps": 40_000},
             "flow": {"members": 5000, "radial": 24, "steps": 4, "refine": 10_000},
         },
