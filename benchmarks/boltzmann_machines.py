@@ -2,7 +2,7 @@
 
     python benchmarks/boltzmann_machines.py [--quick] [--only bars|digits] [--seeds 3] [--pieces N] [--work FOLDER]
 
-Bars: a 16-12-8 machine, learned by each rule from the same start by as many updates; its divergence from the 30 images of 4 x 4 by sums
+Bars: a machine of 16-12 units, learned by each rule from the same start by as many updates; its divergence from the 30 images of 4 x 4 by sums
 over all states. Digits: the 8 x 8 digits of scikit-learn, a deep machine by the unbiased rule beside a restricted one by persistent
 chains and a mixture of Bernoullis; likelihoods with log Z from both sides, and distances of draws from test images by the features of a
 classifier trained here (they are no FID). Every finished piece is kept in FOLDER; at most N new ones are made per call.
@@ -176,18 +176,16 @@ def table(found):
         runs = found.get(f"bars, {rule}")
         if runs:
             cut = spread([run["truncated"][-1] for run in runs]) if "truncated" in runs[0] else ""
-            seconds = spread([run["seconds"] for run in runs])
             steps = f"{runs[0]['updates']}"
             rows.append(
                 [
                     "bars and stripes",
-                    f"DBM 16-12-8, {rule}",
+                    f"RBM 16-12, {rule}",
                     steps,
                     f"KL {spread([run['kl'][-1] for run in runs])}",
                     "",
                     "",
                     cut,
-                    seconds,
                 ]
             )
     for name in (*MACHINES, "mixture of Bernoullis"):
@@ -195,9 +193,8 @@ def table(found):
         if runs:
             nats = f"{spread([run['upper'] for run in runs], 4)} (log Z from below: {spread([run['lower'] for run in runs], 4)})"
             cut = spread([run["truncated"][-1] for run in runs]) if "truncated" in runs[0] else ""
-            seconds = spread([run["seconds"] for run in runs]) if "seconds" in runs[0] else ""
             marks = [spread([run[kind] for run in runs]) for kind in ("frechet", "kernel")]
-            rows.append(["digits 8 x 8", name, str(runs[0].get("updates", "")), nats, *marks, cut, seconds])
+            rows.append(["digits 8 x 8", name, str(runs[0].get("updates", "")), nats, *marks, cut])
     return rows
 
 
@@ -265,7 +262,6 @@ def main():
             "Frechet distance",
             "kernel distance",
             "cut off",
-            "seconds",
         ],
         rows=rows,
         notes=notes,

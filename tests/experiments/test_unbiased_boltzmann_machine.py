@@ -127,7 +127,7 @@ def test_draws_of_the_model_have_honest_weights(finished, tmp_path):
     """`heatbath sample --model` must draw the machine itself: log Z by its weights against the exact one, 4.5 standard errors."""
     out = tmp_path / "draws"
     assert main(["sample", "--model", str(finished), "--samples", "200", "--out", str(out), "-q"]) in (0, 4)
-    ensemble, _ = launch.draws(RunDirectory(out))
+    _, ensemble = launch.draws(RunDirectory(out))
     machine, _ = densities.load_density(finished)
     assert abs(ensemble.log_z.value - machine.log_z(1.0)) < 4.5 * ensemble.log_z.standard_error
 

@@ -31,9 +31,10 @@ from heatbath.kernels import (
     ZigZag,
 )
 from heatbath.kernels.base import KernelInfo
-from heatbath.kernels.block_gibbs import BlockGibbs, UniformMetropolis
+from heatbath.kernels.block_gibbs import BlockGibbs, UniformMetropolis, VisibleProposal
 from heatbath.kernels.hmc import evaluate
 from heatbath.models.gaussian import Normal
+from heatbath.models.nade import BernoulliMixture
 from heatbath.models.volume_preserving import steerable_flow
 from heatbath.spaces import Discrete, Euclidean
 from heatbath.state import LogDensity, ReducedEnergy, ThermoState
@@ -54,6 +55,7 @@ def target_called(name: str) -> Target:
         "ising": lambda: lattice.ising((2, 4), coupling=0.7, field=0.2),
         "three-particles": liquids.few_particles,
         "boltzmann-machine": lambda: boltzmann_machine((2, 2, 2), scale=1.0, seed=3),
+        "restricted-machine": lambda: boltzmann_machine((3, 2), scale=1.0, seed=3),
     }[name]()
 
 
@@ -84,6 +86,7 @@ class Case:
 
 
 WIDTHS = jnp.array([0.7, 1.5])
+COINS = BernoulliMixture(log_weights=jnp.zeros(2), logits=jnp.array([[1.0, -0.5, 0.3], [-1.0, 0.2, 0.8]]))
 WIDE = Normal(jnp.array([0.2, -0.1]), jnp.array([1.6, 1.0]))
 
 
@@ -123,6 +126,7 @@ CASES = {
     "gibbs-sequential": Case(Gibbs(2, scan="sequential"), ("ising",), reversible=False, steps=1),
     "block-gibbs": Case(BlockGibbs(), ("boltzmann-machine",), steps=1),
     "block-gibbs-sequential": Case(BlockGibbs("sequential"), ("boltzmann-machine",), reversible=False, steps=1),
+    "visible-proposal": Case(VisibleProposal(COINS), ("restricted-machine",), steps=1),
     "uniform-metropolis": Case(UniformMetropolis(), ("boltzmann-machine",), steps=1),
 }
 RUNS = [(name, target) for name, case in CASES.items() for target in case.targets]

@@ -17,9 +17,10 @@ from heatbath.experiments.nade_stages import RowByRow
 from heatbath.experiments.stages import Stage, total_cost
 from heatbath.experiments.unbiased_boltzmann_machine import BARS
 from heatbath.io.tables import Split, split
-from heatbath.kernels.block_gibbs import BlockGibbs, start_at_mode
+from heatbath.kernels.block_gibbs import BlockGibbs, VisibleProposal, start_at_mode
+from heatbath.kernels.combinators import Compose
 from heatbath.kernels.coupled import CommonRandomNumbers, Coupling, MaximalBlockGibbs
-from heatbath.models.nade import fit_bernoulli_mixture
+from heatbath.models.nade import BernoulliMixture, fit_bernoulli_mixture
 from heatbath.random import named_key
 from heatbath.samplers.base import Cost
 from heatbath.samplers.importance import ImportanceSampler
@@ -41,6 +42,8 @@ from heatbath.training.validation import Validation
 
 #: Machines whose smaller half has at most this many units are summed exactly, while they learn and at the end.
 SUMMED_UNITS = 12
+#: Rows that are offered one by one, and components of the mixture that is offered where there are more; odds of a changed bit.
+FEW_ROWS, SOFTENED = 64, 0.02
 #: The tiny machine whose exact gradient shows bias: its layers, the spread of its weights, and its data.
 TINY, TINY_SCALE = (4, 3, 3), 1.2
 TINY_DATA = ((1, 1, 0, 0), (0, 0, 1, 1), (1, 0, 1, 0), (1, 1, 1, 1))
@@ -101,9 +104,25 @@ def untrained(config: Any, table: Split) -> BoltzmannMachine:
     return boltzmann_machine(sizes, scale=settings.scale, seed=config.seed, visible_means=means, dtype=jnp.float32)
 
 
-def coupling_of(config: Any) -> Coupling:
+def coupling_of(prepared: Any) -> Coupling:
     """How the chains of the unbiased rule are moved together."""
-    return MaximalBlockGibbs() if config.training.coupling == "maximal" else CommonRandomNumbers(BlockGibbs())
+    kind = prepared.config.training.coupling
+    if kind == "maximal":
+        return MaximalBlockGibbs()
+    if kind == "proposal":
+        offered = VisibleProposal(mixture_of(prepared.split, prepared.config.seed))
+        return CommonRandomNumbers(Compose((offered, BlockGibbs())))
+    return CommonRandomNumbers(BlockGibbs())
+
+
+def mixture_of(table: Split, seed: int) -> BernoulliMixture:
+    """What visible units are offered from: softened rows while they are few, else a mixture stopped by held-out rows."""
+    if len(table.train) <= FEW_ROWS:
+        logits = (2.0 * table.train - 1) * math.log((1 - SOFTENED) / SOFTENED)
+        weights = jnp.zeros(len(table.train), jnp.float32)
+        return BernoulliMixture(log_weights=weights, logits=jnp.asarray(logits, jnp.float32))
+    found = fit_bernoulli_mixture(table.train, FEW_ROWS, seed=seed, held_out=table.valid).model
+    return BernoulliMixture(log_weights=found.log_weights.astype(jnp.float32), logits=found.logits.astype(jnp.float32))
 
 
 def is_summed(sizes: tuple[int, ...]) -> bool:
@@ -126,7 +145,7 @@ class ExactLoss(Validation):
 
 def trainer(prepared: Any, name: str) -> Trainer:
     """The training of one rule. All rules have the same start, data, batches and rates."""
-    config, settings = prepared.config, prepared.config.training
+    settings = prepared.config.training
     machine, rows = prepared.target, jnp.asarray(prepared.split.train, jnp.int32)
     if len(rows) < settings.batch_size:  # bars and stripes are few: every batch holds all of them, equally often
         rows = jnp.tile(rows, (-(-settings.batch_size // len(rows)), 1))
@@ -134,7 +153,7 @@ def trainer(prepared: Any, name: str) -> Trainer:
     model: Any = machine
     if name == "unbiased":
         objective: Any = UnbiasedContrastiveDivergence(
-            coupling_of(config), settings.k, settings.m, settings.cap, settings.start
+            coupling_of(prepared), settings.k, settings.m, settings.cap, settings.start
         )
     elif name == "persistent":
         model = persistent_machine(named_key(prepared.key, "particles"), machine, settings.batch_size)
@@ -209,13 +228,13 @@ def mixture(prepared: Any) -> np.ndarray | None:
 # Coupled chains -------------------------------------------------------------------------------------------------------
 def meetings(prepared: Any, done: Mapping[str, Any]) -> RowByRow:
     """Row 0: when pairs of chains of the first machine met, from local modes; row 1: whether they did before the longest time."""
-    config, machine = prepared.config, trained(done, prepared.config.rules[0])
-    settings = config.evaluation
+    machine = trained(done, prepared.config.rules[0])
+    settings = prepared.config.evaluation
 
     def compute(first: int, last: int) -> np.ndarray:
         found = unbiased_estimates(
             named_key(prepared.key, "meetings"),
-            coupling_of(config),
+            coupling_of(prepared),
             ReducedEnergy(machine, ThermoState(1.0)),
             lambda key: start_at_mode(key, machine),
             lambda x: jnp.mean(x.astype(jnp.float32)),

@@ -47,15 +47,17 @@ class MachineConfig:
 class TrainingConfig:
     """Adam for ``steps`` updates at a ``rate`` that falls to a twentieth along a cosine, and a moving average ``ema``.
 
-    The unbiased rule uses H_{k:m} of chains under ``coupling``, cut off at ``cap``, whose free ones ``start`` at data or at local
-    modes (both are unbiased; modes are the published choice, data have less variance); the other two rules ``sweeps`` sweeps.
+    The unbiased rule uses H_{k:m} of pairs of chains, cut off at ``cap``; the other two ``sweeps`` sweeps. ``coupling``: block
+    Gibbs unit by unit, or with each half coupled maximally, or ("proposal", for one hidden layer) unit by unit after visible
+    units that a mixture of the data offers to both. Free chains ``start`` at data or at local modes: both are unbiased, modes are
+    the published choice, data have less variance.
     """
 
     steps: int = 2000
     batch_size: int = 100
     rate: float = 3e-3
     ema: float = 0.99
-    coupling: Literal["unit-by-unit", "maximal"] = "unit-by-unit"
+    coupling: Literal["unit-by-unit", "maximal", "proposal"] = "unit-by-unit"
     start: Literal["data", "mode"] = "data"
     k: int = 5
     m: int = 10
@@ -113,16 +115,25 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "quick": {
             "data": {"name": BARS},
             "machine": {"hidden": (6, 4), "side": 2},
-            "training": {"steps": 400, "batch_size": 64, "rate": 0.02, "k": 1, "m": 3, "cap": 200},
+            "training": {"steps": 600, "batch_size": 60, "rate": 0.05, "k": 1, "m": 5, "cap": 200},
             "evaluation": {"pairs": 200, "bias_draws": 300, "mixture": 0},
             "draws": {"samples": 100, "levels": 100},
         },
         "default": {},
         BARS: {
             "data": {"name": BARS},
-            "machine": {"hidden": (12, 8)},
-            "training": {"steps": 4000, "batch_size": 120, "rate": 0.01, "k": 2, "m": 10, "cap": 300, "chunk": 200},
-            "evaluation": {"longest": 2000, "mixture": 0},
+            "machine": {"hidden": (12,)},
+            "training": {
+                "steps": 6000,
+                "batch_size": 120,
+                "rate": 0.05,
+                "coupling": "proposal",
+                "k": 1,
+                "m": 5,
+                "cap": 300,
+                "chunk": 500,
+            },
+            "evaluation": {"longest": 1000, "mixture": 0},
         },
         "digits": {
             "data": {"name": "digits"},
@@ -167,6 +178,8 @@ def check(config: MachineExperimentConfig, base: Path | None = None) -> MachineE
         raise InvalidArgumentError(
             f"training: expected 0 <= k <= m < cap; found k = {training.k}, m = {training.m}, cap = {training.cap}"
         )
+    if training.coupling == "proposal" and len(hidden) != 1:
+        raise InvalidArgumentError(f"training.coupling = 'proposal' needs one hidden layer; found {len(hidden)}")
     if not hidden or min(hidden) < 1:
         raise InvalidArgumentError(
             f"machine.hidden holds the sizes of hidden layers, at least 1 each; found {list(hidden)}"

@@ -77,7 +77,8 @@ class BoltzmannMachine(Target):
     def energy(self, x):
         dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else self.biases[0].dtype
         layers = [s.astype(dtype) - o.astype(dtype) for s, o in zip(self.split(x), self.offsets.layers, strict=True)]
-        total = sum(s @ b.astype(dtype) for s, b in zip(layers, self.biases, strict=True))
+        own = (s @ b.astype(dtype) for s, b in zip(layers, self.biases, strict=True))
+        total = sum(own, start=jnp.zeros((), dtype))
         for below, above, weight in zip(layers[:-1], layers[1:], self.weights, strict=True):
             total = total + (below @ weight.astype(dtype)) @ above
         return -total
@@ -105,6 +106,11 @@ class BoltzmannMachine(Target):
         first = self.biases[1] + below @ self.weights[0]
         biases, offsets = (first, *self.biases[2:]), Offsets(self.offsets.layers[1:])
         return BoltzmannMachine(weights=self.weights[1:], biases=biases, offsets=offsets)
+
+    def log_hidden_sum(self, visible: Array, beta: float | Scalar = 1.0) -> Scalar:
+        """log sum_h exp(-beta U(visible, h)): a formula for one hidden layer, a sum over the smaller half for more."""
+        below = visible.astype(self.biases[0].dtype) - self.offsets.layers[0]
+        return beta * (below @ self.biases[0]) + self.given_visible(visible).log_partition(beta)
 
     def observables(self):
         return {
@@ -144,8 +150,7 @@ class BoltzmannMachine(Target):
 
     def log_likelihood(self, visible: Array) -> Scalar:
         """log p(visible), exact and differentiable, for machines that are small enough (hidden ones too)."""
-        below = visible.astype(self.biases[0].dtype) - self.offsets.layers[0]
-        return below @ self.biases[0] + self.given_visible(visible).log_partition() - self.log_partition()
+        return self.log_hidden_sum(visible) - self.log_partition()
 
     def log_z(self, beta):
         return float(_log_partition(self, float(beta)))

@@ -98,10 +98,11 @@ def _check_steps(*counts: int) -> None:
 class UnbiasedContrastiveDivergence(Objective):
     """The gradient of the log likelihood without bias: both means from coupled chains, H_{k:m} of one pair per datum and phase.
 
-    Clamped chains start at local modes; free ones do too, or, with ``start`` "data", at the datum with hidden units from a
-    clamped mode. Any start is unbiased; one from data has far less variance once the machine has learned them. Pairs that have
-    not met at ``cap`` are cut off, which biases what they give: their share is the metric ``truncated``, and ``meeting_time`` the
-    mean time of the free pairs. Sources: arXiv 2305.19684 (modes); Qiu, Zhang and Wang, ICLR 2020 (data).
+    With one hidden layer the clamped mean is exact and needs no chains. Clamped chains start at local modes; free ones do too,
+    or, with ``start`` "data", at the datum with hidden units from a clamped mode. Any start is unbiased; one from data has far
+    less variance once the machine has learned them. Pairs that have not met at ``cap`` are cut off, which biases what they give:
+    their share is the metric ``truncated``, and ``meeting_time`` the mean time of the free pairs.
+    Sources: arXiv 2305.19684 (modes); Qiu, Zhang and Wang, ICLR 2020 (data).
     """
 
     coupling: Coupling = MaximalBlockGibbs()
@@ -128,18 +129,18 @@ class UnbiasedContrastiveDivergence(Objective):
 
         hidden_machines = jax.vmap(fixed.given_visible)(visible)
         key_clamped, key_data = jax.random.split(key_clamped)
-        clamped = self.gradient(key_clamped, fixed, hidden_machines, 0, whole, len(batch))
-        starts = None
+        params, starts = eqx.filter(model, trainable(model)), None
         if self.start == "data":
             starts = whole(jax.vmap(start_at_mode)(jax.random.split(key_data, len(batch)), hidden_machines))
         free = self.gradient(key_free, fixed, fixed, None, lambda x: x, len(batch), starts)
-        params = eqx.filter(model, trainable(model))
-        parts = [
-            jnp.sum(p * (a - b)) / len(batch)
-            for p, a, b in zip(*map(jax.tree.leaves, (params, clamped.total, free.total)), strict=True)
-        ]
-        cut = 0.5 * (jnp.mean(~clamped.met) + jnp.mean(~free.met))
-        return sum(parts), {"truncated": cut, "meeting_time": jnp.mean(free.meeting.astype(float))}
+        cut = jnp.mean(~free.met)
+        if len(fixed.sizes) == 2:  # the clamped mean is known
+            loss = jnp.mean(jax.vmap(lambda v: -model.log_hidden_sum(v))(visible))
+        else:
+            clamped = self.gradient(key_clamped, fixed, hidden_machines, 0, whole, len(batch))
+            loss, cut = inner(params, clamped.total) / len(batch), 0.5 * (cut + jnp.mean(~clamped.met))
+        loss = loss - inner(params, free.total) / len(batch)
+        return loss, {"truncated": cut, "meeting_time": jnp.mean(free.meeting.astype(float))}
 
     def gradient(self, key, machine, followed, axes, whole, count: int, starts=None) -> CoupledRun:
         """Sum over pairs of H_{k:m} of grad U; chains follow ``followed``: one machine (``axes`` None) or one per pair (0).
@@ -157,7 +158,8 @@ class UnbiasedContrastiveDivergence(Objective):
         def added(total, positions, weights):
             def weighted(params):
                 model = eqx.combine(params, machine)
-                return jnp.sum(weights * jax.vmap(model.energy)(whole(positions)))
+                energies = jax.vmap(lambda x: marginal_energy(model, x))(whole(positions))
+                return jnp.sum(weights.astype(energies.dtype) * energies)
 
             return jax.tree.map(jnp.add, total, jax.grad(weighted)(eqx.filter(machine, trainable(machine))))
 
@@ -178,6 +180,12 @@ class UnbiasedContrastiveDivergence(Objective):
             m=self.m,
             cap=self.cap,
         )
+
+
+def inner(params: PyTree, gradient: PyTree) -> Scalar:
+    """sum_i p_i g_i, a number whose gradient for p is g."""
+    pairs = zip(jax.tree.leaves(params), jax.tree.leaves(gradient), strict=True)
+    return jnp.sum(jnp.stack([jnp.sum(p * g) for p, g in pairs]))
 
 
 def clamped_states(key: Key[Array, ""], machine: BoltzmannMachine, visible: Array, steps: int) -> Array:
@@ -211,4 +219,12 @@ def sweeps(key: Key[Array, ""], machine: BoltzmannMachine, states: Array, steps:
 
 def difference(machine: BoltzmannMachine, clamped: Array, free: Array) -> Scalar:
     """Mean U over clamped states minus mean U over free ones; its gradient is minus that of the log likelihood."""
-    return jnp.mean(jax.vmap(machine.energy)(clamped)) - jnp.mean(jax.vmap(machine.energy)(free))
+    means = [jnp.mean(jax.vmap(lambda x: marginal_energy(machine, x))(states)) for states in (clamped, free)]
+    return means[0] - means[1]
+
+
+def marginal_energy(machine: BoltzmannMachine, x: Array) -> Scalar:
+    """An energy whose gradient has the mean of that of U, with less variance: hidden units are summed over where there is one
+    layer of them, U itself for more.
+    """
+    return -machine.log_hidden_sum(x[: machine.sizes[0]]) if len(machine.sizes) == 2 else machine.energy(x)
