@@ -27,7 +27,10 @@ from heatbath.random import named_key
 jax.config.update("jax_enable_x64", True)
 
 ORDERS = (1, 2, 16, 128)
-_REAL = {"network": {"hidden": 50}, "training": {"validate_every": 60}}
+_REAL = {
+    "network": {"hidden": 20, "components": 20},
+    "training": {"validate_every": 60, "rate": 1e-2, "decay": 3.0, "ema": 0.995},
+}
 #: Settings of every table, those of single models laid over them, and the models.
 TABLES = {
     "dna": (
@@ -42,10 +45,10 @@ TABLES = {
     ),
     "nips": (
         {"training": {"validate_every": 12}},
-        {"deep-nade": {"network": {"layers": 1}}},
+        {"deep-nade": {"network": {"layers": 1}, "training": {"decay": 0.3}}},
         ("nade", "deep-nade", "made"),
     ),
-    "red-wine": (_REAL, {}, ("nade", "deep-nade")),
+    "red-wine": (_REAL, {}, ("nade",)),
     "white-wine": (_REAL, {}, ("nade",)),
     "parkinsons": (_REAL, {}, ("nade",)),
 }

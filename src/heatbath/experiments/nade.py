@@ -137,9 +137,10 @@ class NadeConfig:
 Config = NadeConfig
 
 _REAL: Mapping[str, Any] = {
-    "models": ("nade", "deep-nade", "made"),
+    "models": ("nade", "made"),
     "baselines": ("independent", "gaussian", "factor-analysers"),
-    "network": {"hidden": 100, "components": 10},
+    "network": {"hidden": 20, "components": 20},
+    "training": {"rate": 1e-2, "decay": 3.0, "ema": 0.995, "validate_every": 60},
 }
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -149,9 +150,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "evaluation": {"mixture": 20},
         },
         "default": {"evaluation": {"orders": (1, 2, 16, 128)}},
-        "dna": {"data": {"name": "dna"}},
-        "mushrooms": {"data": {"name": "mushrooms"}},
-        "nips": {"data": {"name": "nips"}},
+        "dna": {"data": {"name": "dna"}, "network": {"layers": 1}},
+        "mushrooms": {
+            "data": {"name": "mushrooms"},
+            "training": {"rate": 3e-3, "validate_every": 100, "steps": 40_000},
+        },
+        "nips": {
+            "data": {"name": "nips"},
+            "network": {"layers": 1},
+            "training": {"decay": 0.3, "validate_every": 12},
+        },
         "wine": {"data": {"name": "red-wine", "kind": "real"}, **_REAL},
         "white-wine": {"data": {"name": "white-wine", "kind": "real"}, **_REAL},
         "parkinsons": {"data": {"name": "parkinsons", "kind": "real"}, **_REAL},

@@ -26,9 +26,12 @@ from heatbath.targets.learned import LearnedDensity
 from heatbath.training import AdamW, Constant, EarlyStopping, HeldOutLoss, Trainer
 from heatbath.training.objectives import MaximumLikelihood
 from heatbath.training.objectives.missing_dimensions import MissingDimensions
+from heatbath.training.validation import Validation
 
-#: Orderless losses are noisier: validated as many times more rarely, over as many draws of masks, with a longer average.
+#: Orderless losses are noisier: validated as many times more rarely, over as many orders or masks, with a longer average.
 RARER, MASKS = 4, 4
+#: Columns up to which a network for every order is validated by an ensemble of orders; beyond, by the loss it is trained by.
+ENSEMBLE_COLUMNS = 500
 #: Arrays that weight decay leaves alone: what a law is where nothing is known, and sizes of activations.
 SPARED = ("bias", "biases", "head_bias", "scales")
 #: Numbers of components among which held-out rows choose a mixture of Bernoullis.
@@ -66,6 +69,24 @@ def cost(prepared: Any) -> dict[str, int | None]:
     return total_cost([Cost(0, 2**30, 2**27 + rows)])
 
 
+class HeldOutEnsemble(Validation):
+    """``validation_loss``: negative log-likelihood of held-out rows (n, d) under an ensemble of ``orders`` (order, d).
+
+    What several orders know together goes on improving when each alone has stopped.
+    """
+
+    held_out: Any
+    orders: Any
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("validation_loss",)
+
+    def __call__(self, key, model):
+        ensemble = EoNADE(network=model.network, head=model.head, orders=self.orders, chunk=len(self.orders))
+        return {"validation_loss": -jnp.mean(ensemble.log_probs(self.held_out))}
+
+
 # Training -------------------------------------------------------------------------------------------------------------
 def sizes(config: Any) -> dict[str, Any]:
     """What the builder of a model is told."""
@@ -91,6 +112,10 @@ def trainer(split: Split, config: Any, name: str, key: Any) -> EarlyStopping:
     objective = MissingDimensions() if orderless else MaximumLikelihood()
     every = settings.validate_every * (RARER if orderless else 1)
     ema = 1 - (1 - settings.ema) / 10 if orderless else settings.ema
+    held_out = as_array(split.valid)
+    validation: Validation = HeldOutLoss(objective, held_out, MASKS if orderless else 1, ROWS)
+    if name == "deep-nade" and split.dimension <= ENSEMBLE_COLUMNS:
+        validation = HeldOutEnsemble(held_out, random_orders(named_key(key, "validation"), MASKS, split.dimension))
     training = Trainer(
         untrained(split, config, name, key),
         objective,
@@ -99,7 +124,7 @@ def trainer(split: Split, config: Any, name: str, key: Any) -> EarlyStopping:
         batch_size=settings.batch_size,
         optimiser=AdamW(Constant(settings.rate), decay=settings.decay, clip=settings.clip, spared=SPARED),
         ema=ema if settings.ema else 0.0,
-        validation=HeldOutLoss(objective, as_array(split.valid), MASKS if orderless else 1, ROWS),
+        validation=validation,
         validate_every=min(every, settings.steps),
         steps_per_chunk=min(every, settings.steps),
     )
