@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 
@@ -19,7 +20,11 @@ jax.config.update("jax_enable_x64", True)
 import numpy as np
 from record import record
 
+from heatbath.experiments import liquid_stages, supercooled_liquid
 from heatbath.kernels.particle_engine import ParticleEngine
+from heatbath.samplers.base import run_to_end
+from heatbath.samplers.particle_chains import ParticleSampler
+from heatbath.samplers.population_annealing import Level
 from heatbath.targets.liquids import ternary_liquid
 
 #: T: (U/N, error, c_V, error) of a swap Monte Carlo in C written for this comparison (6e5 to 1e6 sweeps, one chain).
@@ -86,12 +91,82 @@ def row(method: str, temperature: float, found: dict) -> list:
     ]
 
 
+def ladder(sweeps: int) -> dict:
+    """Replica exchange from T = 2 to 0.35 by displacements alone: ``sweeps`` of every chain, and half as many of warm-up."""
+    temperatures = (0.35, 0.4, 0.45, 0.5, 0.6, 0.72, 0.85, 1.0, 1.25, 1.6, 2.0)
+    sampler = ParticleSampler(
+        ternary_liquid(),
+        1 / np.array(temperatures),
+        ladders=CHAINS,
+        draws=sweeps // 40,
+        sweeps=40,
+        warmup=sweeps // 80,
+        exchange=True,
+    )
+    began = time.perf_counter()
+    found = run_to_end(sampler, jax.random.key(1)).diagnostics
+    spent = {"seconds": time.perf_counter() - began, "evaluations": found["evaluations"]}
+    return {
+        f"{t:g}": summary(found["energies"][:, :, k].T, t, 43) | spent
+        for k, t in enumerate(temperatures)
+        if t in REFERENCE
+    }
+
+
+def populations(members: int, *, flow: bool) -> dict:
+    """Populations cooled from T = 1 by the stages of the experiment, with or without flows."""
+    config = supercooled_liquid.LiquidConfig(
+        population=supercooled_liquid.PopulationConfig(8, members, 200, 8000 if members > 200 else 400),
+        flow=supercooled_liquid.FlowConfig(members=min(2000, 2 * members)),
+    )
+    prepared, began, done = supercooled_liquid.prepare(config), time.perf_counter(), None
+    if flow:
+        process = liquid_stages.fits(prepared)
+        done = {"flows": SimpleNamespace(carry=driven(process, 2))}
+    carry = driven(liquid_stages.cooling(prepared, done), 3)
+    table, made = np.asarray(carry.found), {}
+    column = {name: table[:, :, index] for index, name in enumerate(Level._fields)}
+    for level, beta in enumerate(liquid_stages.cooling_betas(config)):
+        temperature = 1 / beta
+        nearest = min(REFERENCE, key=lambda t: abs(t - temperature))
+        if abs(nearest - temperature) > 1e-9:
+            continue
+        means, root = column["mean_energy"][:, level], np.sqrt(len(table))
+        capacities = (column["variance"][:, level] + (means - means.mean()) ** 2) / (43 * temperature**2)
+        made[f"{nearest:g}"] = {
+            "energy": means.mean() / 43,
+            "energy_error": means.std(ddof=1) / 43 / root,
+            "capacity": capacities.mean(),
+            "capacity_error": capacities.std(ddof=1) / root,
+            "seconds": time.perf_counter() - began,
+            "evaluations": column["evaluations"].sum() + (float(done["flows"].carry.evaluations) if done else 0.0),
+            "ess": column["ess"][:, level].mean(),
+            "rho": column["rho"][:, level].mean(),
+        }
+    return made
+
+
+def driven(process, seed: int):
+    """The last carry of a process."""
+    carry = process.begin(jax.random.key(seed))
+    while not process.finished(carry):
+        carry, _ = process.advance(carry)
+    return carry
+
+
 def pieces(methods: list[str], sweeps: int):
-    """(name, method, function) of everything that has to run."""
+    """(name, function) of everything that has to run."""
     if "swap" in methods:
         for temperature in REFERENCE:
             longer = 2 if temperature <= 0.35 else 1
             yield f"swap-{temperature:g}", lambda t=temperature, n=longer: {f"{t:g}": swap_chains(t, n * sweeps)}
+    members = 2000 if sweeps > 10_000 else 100
+    if "tempering" in methods:
+        yield "tempering", lambda: ladder(sweeps)
+    if "annealing" in methods:
+        yield "annealing", lambda: populations(members, flow=False)
+    if "flow" in methods:
+        yield "flow", lambda: populations(members, flow=True)
 
 
 def main():

@@ -25,6 +25,8 @@ LABELS = {
 }
 #: Deviations up to which a method agrees with the reference, and from which a chain is wrong.
 AGREES, WRONG = 4.0, 4.0
+#: Deviations beyond which a method whose mean is off by more than the goal is said not to reach it.
+SIGNIFICANT = 2.0
 #: Methods that are expected to agree at every temperature.
 TRUSTED = ("tempering", "annealing", "flow-annealing")
 #: Blocks of a naive error bar.
@@ -172,8 +174,8 @@ def deviations(found: Mapping[str, Any], reference: Mapping[str, Any]) -> np.nda
 def cost_of(config: Any, found: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
     """Energies and seconds for the error ``goal`` in U/N at ``compared``, by independent units like those that ran.
 
-    A unit's mean square deviation from the reference (less that of the reference itself) says how many are needed; a method
-    whose units do not forget where they began cannot reach the goal by more of them, and is marked.
+    The variance between units says how many are needed. A method whose units share a bias cannot reach the goal by more of
+    them, and is marked.
     """
     at = config.temperatures.index(config.compared)
     own = np.asarray(found["per_unit"])[at]
@@ -187,7 +189,8 @@ def cost_of(config: Any, found: Mapping[str, Any], reference: Mapping[str, Any])
         "relative_error": float(np.sqrt(2 / (units - 1))),
         "bias": bias,
         "sigmas": sigmas,
-        "unbiased": bool(abs(sigmas) < WRONG),
+        # A deviation within the goal does no harm; a larger one must not be significant at all.
+        "unbiased": bool(abs(bias) < config.goal or abs(sigmas) < SIGNIFICANT),
     }
 
 
