@@ -30,10 +30,11 @@ POINT = np.array([0.0, 1.0, 1.0])
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="few particles; prints, records nothing")
-    parser.add_argument("--work", default="/tmp/heatbath-sheared-gas.json", help="where finished cases are kept")
+    parser.add_argument("--work", default=".cache/sheared_gas.json", help="where finished cases are kept")
     arguments = parser.parse_args()
     count = 2000 if arguments.quick else 100_000
     kept = Path(arguments.work)
+    kept.parent.mkdir(parents=True, exist_ok=True)
     done = json.loads(kept.read_text()) if kept.exists() and not arguments.quick else {}
     for name, case in CASES.items():
         if name not in done:

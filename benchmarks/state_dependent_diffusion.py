@@ -56,10 +56,11 @@ class Harmonic(LogDensity):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="few particles; prints, records nothing")
-    parser.add_argument("--work", default="/tmp/heatbath-diffusion.json", help="where finished cases are kept")
+    parser.add_argument("--work", default=".cache/state_dependent_diffusion.json", help="where finished cases are kept")
     arguments = parser.parse_args()
     count = 2000 if arguments.quick else 40_000
     kept = Path(arguments.work)
+    kept.parent.mkdir(parents=True, exist_ok=True)
     done = json.loads(kept.read_text()) if kept.exists() and not arguments.quick else {}
     for name, case in CASES.items():
         if name not in done:

@@ -146,7 +146,7 @@ _FULL_BAG = {"letters": 7, "size": 13, "needed": 7}
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "quick": {"bag": {"letters": 3, "size": 5, "needed": 4}, "training": {"rounds": 300}},
-        "default": {},
+        "default": {"network": {"memory_rows": 2**13}, "training": {"rounds": 2000, "rate": 1e-2}},
         "hypergrid": {"problem": "hypergrid", "training": {"rounds": 1500}},
         "rna-8": {"problem": "rna", "training": {"rounds": 1500}},
         "rna-14": {"problem": "rna", "rna": {"length": 14, "exponent": 8.0}, "training": {"rounds": 400}},
@@ -155,8 +155,17 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "full": {
             "goal": 0.05,
             "bag": _FULL_BAG,
-            "network": {"memory_rows": 2**17},
-            "training": {"seeds": 5, "rounds": 20_000, "draws": 32, "replay": 64, "chunk": 500},
+            "network": {"width": 32, "depth": 1, "memory_rows": 2**17},
+            "training": {
+                "seeds": 5,
+                "rounds": 10_000,
+                "draws": 64,
+                "replay": 384,
+                "updates": 1,
+                "dropout": 0.0,
+                "rate": 2e-2,
+                "chunk": 500,
+            },
             "sampler": {"samples": 100_000},
         },
     }
