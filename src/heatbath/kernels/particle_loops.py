@@ -94,6 +94,30 @@ def total_energy(x, species, table):
 
 
 @compiled
+def planar_change(x, length, strength, inverse_square, cutoff_square, c0, c2, c4, old_x, old_y, new_x, new_y):
+    """Energy at (new_x, new_y) minus that at (old_x, old_y) in the plane, in one pass; partners at NaN are left out."""
+    total = 0.0
+    for k in range(x.shape[1]):
+        px, py = x[0, k], x[1, k]
+        dx, dy = abs(px - new_x), abs(py - new_y)
+        dx, dy = min(dx, length - dx), min(dy, length - dy)
+        square = (dx * dx + dy * dy) * inverse_square[k]
+        inverse = 1.0 / square
+        sixth = inverse * inverse * inverse
+        after = sixth * (sixth - 1.0) + c0 + square * (c2 + c4 * square)
+        after = after if square < cutoff_square else 0.0
+        dx, dy = abs(px - old_x), abs(py - old_y)
+        dx, dy = min(dx, length - dx), min(dy, length - dy)
+        square = (dx * dx + dy * dy) * inverse_square[k]
+        inverse = 1.0 / square
+        sixth = inverse * inverse * inverse
+        before = sixth * (sixth - 1.0) + c0 + square * (c2 + c4 * square)
+        before = before if square < cutoff_square else 0.0
+        total += strength[k] * (after - before)
+    return total
+
+
+@compiled
 def displace(x, species, table, beta, step, random, place):
     """Try to move a random particle; returns whether it moved. ``place`` is working memory."""
     length = table[0]
@@ -103,8 +127,18 @@ def displace(x, species, table, beta, step, random, place):
         moved -= length * np.floor(moved / length)
         place[axis] = moved if moved < length else 0.0
     kind = species[i]
-    after = energy_at(x, kind, place[0], place[1], place[2], table, i, i)
-    change = after - energy_in_place_of(x, kind, i, table, i, i)
+    if x.shape[0] == 2:
+        _, strength, inverse_square, cutoff_square, c0, c2, c4 = table
+        old_x, old_y = x[0, i], x[1, i]
+        # The particle itself is taken out of the sum by being nowhere.
+        x[0, i] = np.nan
+        change = planar_change(
+            x, length, strength[kind], inverse_square[kind], cutoff_square, c0, c2, c4, old_x, old_y, place[0], place[1]
+        )
+        x[0, i] = old_x
+    else:
+        after = energy_at(x, kind, place[0], place[1], place[2], table, i, i)
+        change = after - energy_in_place_of(x, kind, i, table, i, i)
     # A change that is not a number compares false and is rejected.
     accepted = change <= 0.0 or uniform(random) < np.exp(-beta * change)
     if accepted:
