@@ -274,7 +274,7 @@ def cautions(part: Mapping[str, Any]) -> list[str]:
             )
     if part["data"]["kind"] == "real":
         made.append(
-            "Densities are in units of standardised columns; in the table's own they are lower by "
+            "Likelihoods are in units of standardised columns; for those in the table's own units add "
             f"{part['data']['log_volume']:.4g} nats per row."
         )
     if part["data"]["name"] in ("digits", "digits-8"):
