@@ -50,7 +50,7 @@ TABLES = {
     ),
     "red-wine": (_REAL, {}, ("nade",)),
     "white-wine": (_REAL, {}, ("nade",)),
-    "parkinsons": (_REAL, {}, ("nade",)),
+    "parkinsons": ({"network": {"hidden": 50}, "training": {"validate_every": 60}}, {}, ("nade",)),
 }
 #: Negative log-likelihoods that were set as goals before anything was trained.
 GOALS = {

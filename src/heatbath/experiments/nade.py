@@ -162,7 +162,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
         "wine": {"data": {"name": "red-wine", "kind": "real"}, **_REAL},
         "white-wine": {"data": {"name": "white-wine", "kind": "real"}, **_REAL},
-        "parkinsons": {"data": {"name": "parkinsons", "kind": "real"}, **_REAL},
+        "parkinsons": {
+            **_REAL,
+            "data": {"name": "parkinsons", "kind": "real"},
+            "network": {"hidden": 50},
+            "training": {"validate_every": 60},
+        },
         "digits": {
             "data": {"name": "digits"},
             "training": {"steps": 6000, "validate_every": 80},
