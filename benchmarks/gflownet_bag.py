@@ -67,12 +67,7 @@ def judged(results: dict) -> tuple[list[list], dict]:
         ["log Z by weights, minus the exact one", f"{error:.5f} ± {weights['log_z_error']:.5f}", "below 0.02"],
         ["effective draws per draw", weights["ess"], ""],
     ]
-    return rows, {
-        "training": settings["training"],
-        "network": settings["network"],
-        "weights": weights,
-        "history": history,
-    }
+    return rows, {"weights": weights, "history": history}
 
 
 if __name__ == "__main__":
