@@ -1,7 +1,7 @@
 """Tables to learn a density from: rows to train on, to stop early on and to test on, checked, from any file of numbers.
 
-Accepted are ``npz`` (with ``train``, ``valid`` and ``test``, or one table), ``npy``, ``csv`` and text, folders with the four files
-of MNIST in their published form, and its three files of fixed binary digits (``*_train.amat`` ...). Nothing is unpickled.
+Accepted are ``npz`` (with ``train``, ``valid`` and ``test``, or one table), ``npy``, ``csv`` and text, folders with the four
+files of MNIST in their published form, and its three files of fixed binary digits (``*_train.amat`` ...). Nothing is unpickled.
 """
 
 import dataclasses

@@ -105,8 +105,8 @@ def _table(found: Mapping[str, Any]) -> Table:
         "time",
     ]
     note = (
-        "Errors are standard errors over test rows. An ensemble is the mean of the probabilities of its orders, and normalised as "
-        "they are."
+        "Errors are standard errors over test rows. An ensemble is the mean of the probabilities of its orders, and normalised "
+        "as they are."
     )
     return Table(columns, body, "Test rows", note)
 
