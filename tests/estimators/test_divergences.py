@@ -115,6 +115,20 @@ def test_tiny_minima_keep_their_digits():
     assert divergence_bound(rate, p, delta, "reverse-kl", "min").value == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_few_other_streams_can_lose_all_their_weight(name):
+    """Where 0.1 % of the weight stands between the reference and a rate of zero, the smallest rate is zero or nearly so:
+    reverse KL puts exp(-800) there, and a search for the multiplier that insists on finding it ends nowhere."""
+    p, rate = np.array([0.5, 0.49875, 0.0005, 0.00075]), np.array([0.0, 0.0, 1e34, 4e37])
+    low, high = bracket(rate, p, 1.0, named(name))
+    for bound in (low, high):
+        assert abs(bound.gap) < 1e-8
+        assert bound.divergence <= 1 + 1e-12
+    # Neyman's chi-squared, sum p^2/c, only takes c down to about p^2 / (2 delta).
+    assert low.value <= (1e-3 if name == "neyman" else 1e-8) * low.reference
+    assert low.reference < high.value
+
+
 def test_the_orderings_of_divergences_nest_the_bounds(streams):
     """Hellinger^2 <= KL <= ln(1 + chi2) and TV <= sqrt(KL / 2): balls nest, so do the largest rates."""
     rate, p = streams

@@ -34,6 +34,8 @@ from heatbath.estimators.divergences import (
 from heatbath.estimators.divergences import divergence as divergence_called
 
 Sense = Literal["max", "min"]
+#: ln of the narrowest width that double precision knows.
+NARROWEST = -700.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class DivergenceBound:
     slope:      d value / d delta (the multiplier mu, with its sign)
     divergence: D(c || p) that was used, at most delta
     dual:       what no distribution in the ball can pass; ``gap`` its distance from ``value``, over the range of R
-    saturated:  whether the ball holds the best point mass, so that a larger delta changes nothing
+    saturated:  whether the ball holds the best point mass, to double precision, so that a larger delta changes nothing
     """
 
     value: float
@@ -124,7 +126,11 @@ def _tilted(chosen: SmoothDivergence, gaps: np.ndarray, p: np.ndarray, delta: fl
     def excess(x: float) -> float:
         return math.log(max(chosen.of(shape(x)[0], p), 1e-300)) - math.log(delta)
 
-    low, high = _bracketed(excess)
+    ends = _bracketed(excess)
+    if ends is None:  # no weight on the other streams that double precision knows leaves the ball
+        u, mu, _ = shape(NARROWEST)
+        return u, mu, 0.0, True
+    low, high = ends
     x = float(brentq(excess, low, high, xtol=1e-12, rtol=1e-14, maxiter=200))  # pyright: ignore[reportArgumentType]
     step = 1e-13 * max(1.0, abs(x))
     while chosen.of(shape(x)[0], p) > delta:  # rounding may leave the ball; the shape leads back in
@@ -135,13 +141,13 @@ def _tilted(chosen: SmoothDivergence, gaps: np.ndarray, p: np.ndarray, delta: fl
     return u, mu, dual, False
 
 
-def _bracketed(excess: Callable[[float], float]) -> tuple[float, float]:
+def _bracketed(excess: Callable[[float], float]) -> tuple[float, float] | None:
+    """Two places with the root between them; None where the excess is negative down to the narrowest width."""
     low, high = -1.0, 1.0
     while excess(low) < 0:
-        high = low
-        low *= 2
-        if low < -1400:
-            raise ConvergenceError("the ball almost holds the best point mass; no multiplier was found")
+        if low <= NARROWEST:
+            return None
+        low, high = max(2 * low, NARROWEST), low
     while excess(high) > 0:
         low = high
         high *= 2
@@ -155,7 +161,7 @@ def _power_shape(chosen: PowerDivergence, gaps: np.ndarray, p: np.ndarray):
     a, log_p = chosen.alpha, np.log(p)
 
     def shape(x: float):
-        width = math.exp(min(max(x, -700.0), 700.0))
+        width = math.exp(min(max(x, NARROWEST), 700.0))
         if a == 1:
             raw = -gaps / width
         elif a > 1:
@@ -182,7 +188,7 @@ def _nested_shape(chosen: SmoothDivergence, gaps: np.ndarray, p: np.ndarray):
     last = [0.0]
 
     def shape(x: float):
-        mu = math.exp(min(max(x, -700.0), 700.0))
+        mu = math.exp(min(max(x, NARROWEST), 700.0))
         slopes = -gaps / mu
 
         def excess(margin: float) -> float:  # y of the best stream is largest - e^margin

@@ -142,7 +142,7 @@ def _series(alpha: float, u: np.ndarray) -> np.ndarray:
     made = np.zeros_like(u)
     for coefficient in _series_coefficients(alpha):
         made = made * u + coefficient
-    return made * u * u
+    return np.asarray(made * u * u)
 
 
 @dataclasses.dataclass(frozen=True)
