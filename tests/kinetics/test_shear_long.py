@@ -105,7 +105,7 @@ def test_weak_form_where_fast_particles_collide_rarely(record_property):
     C phi at every particle is |w - w*|^gamma [phi(w') - phi(w)] averaged over partners from M and directions, drawn with NumPy. A
     collision rate that did not depend on speed would be found out: more than 10 standard errors.
     """
-    gamma, rate, end, panels, count = -0.5, 1.5, 0.8, 8, 20_000
+    gamma, rate, end, panels, count = -0.5, 1.5, 0.8, 8, 40_000
     process = TaggedParticle(SimpleShear(rate), collision_law(gamma))
     begin_with = np.tile([0.4, 1.5, -0.3], (count, 1))
     times = np.linspace(0, end, panels + 1)

@@ -94,7 +94,7 @@ def _course(prepared: Any, name: str, carry: Any) -> tuple[QuantumVlasov, np.nda
 
 # Parts ----------------------------------------------------------------------------------------------------------------
 def streaming(prepared: Any, carry: Any) -> dict[str, Any]:
-    """The wave without gravity beside its Gaussian, and the drift circuit, gate by gate, against exact shifts."""
+    """The wave without gravity beside its Gaussian, and the drift circuit against exact shifts."""
     algorithm, times, modes = _course(prepared, "free-streaming", carry)
     gas = Maxwellian.with_ratio(0.5)
     recurrence = algorithm.grid.length / algorithm.grid.dv
@@ -113,7 +113,7 @@ def streaming(prepared: Any, carry: Any) -> dict[str, Any]:
 
 
 def exact_shift_error(positions: int, velocities: int) -> float:
-    """Largest difference between the drift circuit, run gate by gate, and cyclic shifts of every row by its own velocity."""
+    """Largest difference between the drift circuit and cyclic shifts of every row by its own velocity."""
     grid = PhaseGrid(positions, velocities, 1.0, velocities / 2)
     values = np.random.default_rng(0).normal(size=grid.shape)
     values = values / np.linalg.norm(values)
@@ -275,7 +275,7 @@ def _streaming_checks(found: Mapping[str, Any]) -> list[Check]:
     if not part:
         return []
     exact = part["circuit_error"]
-    words = f"The drift circuit, gate by gate, differs from exact shifts by {exact:.1e}."
+    words = f"The drift circuit differs from exact shifts by {exact:.1e}."
     made = [_check("drift circuit", exact < 1e-12, words, exact, 1e-12)]
     words = f"Without gravity the wave fades as it must to within {part['error']:.1e} of the mean density."
     return [*made, _check("free streaming", part["error"] < 1e-3, words, part["error"], 1e-3)]

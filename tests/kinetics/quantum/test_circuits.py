@@ -20,6 +20,7 @@ from heatbath.kinetics.quantum import (
 )
 from heatbath.kinetics.quantum.counters import due, kicking, streaming
 from heatbath.kinetics.quantum.fourier import analyse, increment, shift, shift_when, synthesise
+from heatbath.kinetics.quantum.fusion import fuse
 from heatbath.kinetics.quantum.multiplexed import diagonal, multiplexed, preparation_cost, prepare, rotations
 from heatbath.kinetics.vlasov import Gravity, SpectralSolver
 
@@ -47,6 +48,54 @@ def test_one_gate_at_a_time():
     np.testing.assert_allclose(turned, expected, atol=1e-15)
     circuit = Circuit(3, (Gate("h", 0), Gate("rz", 2, (0,), angle=0.7), Gate("p", 1, (2,), (0,), angle=0.5)), 0.3)
     np.testing.assert_allclose(unitary(circuit + circuit.inverse()), np.eye(8), atol=1e-14)
+
+
+@pytest.mark.parametrize("widest", [1, 3, 12])
+def test_fused_runs_are_their_gates(widest):
+    """A table for a run of NOTs and phases must be the product of their matrices, wherever the run is cut."""
+    random = np.random.default_rng(5)
+    gates = []
+    for name in random.choice(["x", "p", "rz", "h"], size=60, p=[0.4, 0.25, 0.25, 0.1]):
+        target, *controls = (int(qubit) for qubit in random.permutation(5)[: random.integers(1, 4)])
+        values = tuple(int(bit) for bit in random.integers(0, 2, len(controls)))
+        gates.append(Gate(str(name), target, tuple(controls), values, float(random.normal())))
+    expected = np.eye(32, dtype=complex)
+    for gate in gates:
+        expected = whole_matrix(gate, 5) @ expected
+    pieces = fuse(Circuit(5, tuple(gates)), widest)
+    found = np.eye(32, dtype=complex)
+    for piece in pieces:
+        found = (whole_matrix(piece, 5) if isinstance(piece, Gate) else spread(piece, 5)) @ found
+    np.testing.assert_allclose(found, expected, atol=1e-13)
+    np.testing.assert_allclose(unitary(Circuit(5, tuple(gates))), expected, atol=1e-13)
+    if widest == 12:
+        changes = sum(name == "h" for name in (gate.name for gate in gates))
+        assert len(pieces) <= 2 * changes + 1, "runs between other gates are one piece each"
+
+
+def whole_matrix(gate, qubits):
+    """The matrix of a gate on all qubits, entry by entry from its definition."""
+    made = np.zeros((2**qubits, 2**qubits), dtype=complex)
+    for column in range(2**qubits):
+        if any((column >> qubit) & 1 != bit for qubit, bit in zip(gate.controls, gate.pattern, strict=True)):
+            made[column, column] = 1
+            continue
+        bit = (column >> gate.target) & 1
+        for out in (0, 1):
+            made[column ^ ((bit ^ out) << gate.target), column] = gate.matrix()[out, bit]
+    return made
+
+
+def spread(piece, qubits):
+    """The matrix of a fused run on all qubits."""
+    made = np.zeros((2**qubits, 2**qubits), dtype=complex)
+    for row in range(2**qubits):
+        entry = sum(((row >> qubit) & 1) << place for place, qubit in enumerate(piece.qubits))
+        column = row
+        for place, qubit in enumerate(piece.qubits):
+            column = column & ~(1 << qubit) | ((int(piece.source[entry]) >> place) & 1) << qubit
+        made[row, column] = piece.factor[entry]
+    return made
 
 
 def test_a_controlled_circuit_acts_where_the_control_says():

@@ -1,7 +1,7 @@
 """The collisionless Boltzmann equation on qubits: circuits, an engine that runs them, read-out with its honest price.
 
 A distribution f(x, v) on a ``PhaseGrid`` is held as the amplitudes of one state, positions and velocities in registers of their
-own. Circuits are data (``circuit``), run gate by gate on a state vector (``engine``) or block by block (``emulation``, which
+own. Circuits are data (``circuit``), run as they are on a state vector (``engine``) or block by block (``emulation``, which
 computes the same faster); ``export`` hands them to Qiskit.
 """
 

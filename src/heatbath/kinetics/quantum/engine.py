@@ -1,8 +1,11 @@
-"""Runs circuits gate by gate on a state vector, as one compiled loop over a table of gates.
+"""Runs circuits on a state vector, as one compiled loop over a table of steps.
 
-Every gate is a 2 x 2 matrix, a target, and a mask and value of control bits, so that one compilation serves all circuits of
-a size. The state keeps its precision (complex64 or complex128).
+A step is a gate (a 2 x 2 matrix, a target, a mask and value of control bits) or a run of gates that only permute and turn
+amplitudes (``fusion``), so that one compilation serves all circuits of a size. The state keeps its precision, complex64 or
+complex128.
 """
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +13,14 @@ import numpy as np
 from jaxtyping import Array, Complex
 
 from heatbath.errors import InvalidArgumentError
-from heatbath.kinetics.quantum.circuit import Circuit
+from heatbath.kinetics.quantum.circuit import Circuit, Gate
+from heatbath.kinetics.quantum.fusion import fuse
 
-#: Tables are filled up to a multiple of this length with gates that do nothing, so that few lengths are compiled.
-BLOCK = 256
+#: Tables are filled up to a multiple of this length with steps that do nothing, so that few lengths are compiled.
+BLOCK = 64
+
+#: Kinds of steps: nothing, a gate, phases alone, phases and a permutation.
+NOTHING, GATE, PHASES, PERMUTATION = range(4)
 
 
 def basis_state(qubits: int, index: int = 0) -> Complex[Array, " amplitudes"]:
@@ -30,7 +37,9 @@ def apply(circuit: Circuit, state: Complex[Array | np.ndarray, " amplitudes"]) -
     state = jnp.asarray(state)
     if not circuit.gates:
         return state * np.exp(1j * circuit.phase)
-    return _run(_table(circuit), state) * jnp.asarray(np.exp(1j * circuit.phase), state.dtype)
+    program = _program(circuit)
+    end = _run(program.steps, program.factor, program.source, state)
+    return end * jnp.asarray(np.exp(1j * circuit.phase), state.dtype)
 
 
 def unitary(circuit: Circuit) -> Complex[Array, "amplitudes amplitudes"]:
@@ -40,41 +49,83 @@ def unitary(circuit: Circuit) -> Complex[Array, "amplitudes amplitudes"]:
     return columns.T
 
 
-def _table(circuit: Circuit) -> dict[str, np.ndarray]:
-    length = -(-len(circuit) // BLOCK) * BLOCK
-    table = {
+@dataclasses.dataclass(frozen=True)
+class _Program:
+    """Steps as arrays of one length each, and the tables of all monomial maps end to end."""
+
+    steps: dict[str, np.ndarray]
+    factor: np.ndarray
+    source: np.ndarray
+
+
+def _program(circuit: Circuit) -> _Program:
+    """The fused circuit as arrays; ``place[s, q]`` is where qubit q stands in the local index of step s, -1 where it is absent."""
+    pieces = fuse(circuit)
+    length = -(-len(pieces) // BLOCK) * BLOCK
+    steps = {
+        "kind": np.zeros(length, np.int32),
         "target": np.zeros(length, np.int32),
         "mask": np.zeros(length, np.int32),
         "value": np.zeros(length, np.int32),
-        "matrix": np.broadcast_to(np.eye(2, dtype=complex), (length, 2, 2)).copy(),
-        "diagonal": np.ones(length, bool),
+        "matrix": np.zeros((length, 2, 2), complex),
+        "place": np.full((length, circuit.qubits), -1, np.int32),
+        "offset": np.zeros(length, np.int32),
     }
-    for index, gate in enumerate(circuit.gates):
-        table["target"][index] = gate.target
-        table["mask"][index] = sum(1 << qubit for qubit in gate.controls)
-        table["value"][index] = sum(bit << qubit for qubit, bit in zip(gate.controls, gate.pattern, strict=True))
-        table["matrix"][index] = gate.matrix()
-        table["diagonal"][index] = gate.diagonal
-    return table
+    factors, sources, offset = [], [], 0
+    for index, piece in enumerate(pieces):
+        if isinstance(piece, Gate):
+            steps["kind"][index] = GATE
+            steps["target"][index] = piece.target
+            steps["mask"][index] = sum(1 << qubit for qubit in piece.controls)
+            steps["value"][index] = sum(bit << qubit for qubit, bit in zip(piece.controls, piece.pattern, strict=True))
+            steps["matrix"][index] = piece.matrix()
+            continue
+        steps["kind"][index] = PHASES if (piece.source == np.arange(len(piece.source))).all() else PERMUTATION
+        steps["mask"][index] = sum(1 << qubit for qubit in piece.qubits)
+        steps["place"][index, list(piece.qubits)] = np.arange(len(piece.qubits))
+        steps["offset"][index] = offset
+        factors.append(piece.factor)
+        sources.append(sum(((piece.source >> place) & 1) << qubit for place, qubit in enumerate(piece.qubits)))
+        offset += len(piece.factor)
+    padding = (1 << max(offset, 1).bit_length()) - offset
+    return _Program(
+        steps,
+        np.concatenate([*factors, np.ones(padding, complex)]),
+        np.concatenate([*sources, np.zeros(padding, np.int32)]).astype(np.int32),
+    )
 
 
 @jax.jit
-def _run(table, state):
+def _run(steps, factor, source, state):
     index = jnp.arange(state.shape[0], dtype=jnp.int32)
+    factor = factor.astype(state.dtype)
 
-    def step(state, gate):
-        matrix = gate["matrix"].astype(state.dtype)
-        bit = (index >> gate["target"]) & 1
-        on = (index & gate["mask"]) == gate["value"]
+    def nothing(step, state):
+        return state
+
+    def gate(step, state):
+        matrix = step["matrix"].astype(state.dtype)
+        bit = (index >> step["target"]) & 1
         own = jnp.where(bit == 1, matrix[1, 1], matrix[0, 0])
+        other = jnp.where(bit == 1, matrix[1, 0], matrix[0, 1])
+        done = own * state + other * state[index ^ (1 << step["target"])]
+        return jnp.where((index & step["mask"]) == step["value"], done, state)
 
-        def mixed(state):
-            partner = state[index ^ (1 << gate["target"])]
-            return jnp.where(on, own * state + jnp.where(bit == 1, matrix[1, 0], matrix[0, 1]) * partner, state)
+    def local(step):
+        places = (
+            jnp.where(place >= 0, ((index >> qubit) & 1) << jnp.maximum(place, 0), 0)
+            for qubit, place in enumerate(step["place"])
+        )
+        return step["offset"] + sum(places)
 
-        def phased(state):
-            return jnp.where(on, own * state, state)
+    def phases(step, state):
+        return factor[local(step)] * state
 
-        return jax.lax.cond(gate["diagonal"], phased, mixed, state), None
+    def permutation(step, state):
+        entry = local(step)
+        return factor[entry] * state[(index & ~step["mask"]) | source[entry]]
 
-    return jax.lax.scan(step, state, table)[0]
+    def one(state, step):
+        return jax.lax.switch(step["kind"], (nothing, gate, phases, permutation), step, state), None
+
+    return jax.lax.scan(one, state, steps)[0]
