@@ -59,7 +59,7 @@ class _Program:
 
 
 def _program(circuit: Circuit) -> _Program:
-    """The fused circuit as arrays; ``place[s, q]`` is where qubit q stands in the local index of step s, -1 where it is absent."""
+    """The fused circuit as arrays; ``place[s, q]`` is where qubit q stands in the local index of step s (-1: absent)."""
     pieces = fuse(circuit)
     length = -(-len(pieces) // BLOCK) * BLOCK
     steps = {
