@@ -5,7 +5,14 @@ import pytest
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.estimators.divergence_bounds import bracket, divergence_bound
-from heatbath.estimators.divergences import DIVERGENCES, PowerDivergence, SmoothDivergence, divergence
+from heatbath.estimators.divergence_shapes import BoundedSlopeShape, power_shape
+from heatbath.estimators.divergences import (
+    DIVERGENCES,
+    BoundedSlopeDivergence,
+    PowerDivergence,
+    SmoothDivergence,
+    divergence,
+)
 
 NAMES = [*DIVERGENCES, "alpha"]
 DEFINITIONS = {
@@ -199,3 +206,69 @@ def test_what_makes_no_sense_is_refused(streams):
     ):
         with pytest.raises(InvalidArgumentError):
             make()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("threshold", [100.0, 450.0, 700.0])
+def test_certificates_hold_from_tiny_balls_to_nearly_everything(name, threshold):
+    """Weights over sixteen decades, few streams seen: gaps stay below 1e-8 where the optimum is almost a point mass."""
+    speed = np.linspace(5.0, 800.0, 200)
+    p = speed**2 * np.exp(-((speed / 140.0) ** 2))
+    p = p / p.sum()
+    rate = np.where(speed > threshold, (1 - (threshold / speed) ** 2) / speed * 300, 0.0)
+    for delta in (1e-6, 1e-3, 0.1, 0.5, 0.9, 1.0, 3.0, 30.0):
+        for sense in ("max", "min"):
+            bound = divergence_bound(rate, p, delta, named(name), sense)
+            assert abs(bound.gap) < 1e-8, (delta, sense)
+            assert bound.divergence <= delta * (1 + 1e-12) + 1e-14, "logarithms of ratios keep 1e-16"
+            assert bound.weights.sum() == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["jensen-shannon", "le-cam"])
+def test_distances_from_the_largest_slope_say_the_same_as_slopes(name):
+    """Newton's method stands on these: the same inverse and conjugate, and d ln t / ds = -1 / (t phi'')."""
+    made = named(name)
+    assert isinstance(made, BoundedSlopeDivergence)
+    s = np.array([1e-6, 0.01, 0.2, 0.7, 1.5])
+    u = made.log_ratio_below(s)
+    np.testing.assert_allclose(u, made.log_ratio(made.largest_slope - s), rtol=1e-9)
+    np.testing.assert_allclose(made.conjugate_at(u), made.conjugate(made.largest_slope - s), rtol=1e-9)
+    step = 1e-5 * s
+    numerical = (made.log_ratio_below(s + step) - made.log_ratio_below(s - step)) / (2 * step)
+    np.testing.assert_allclose(numerical, -1 / made.curvature(u), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["jensen-shannon", "le-cam"])
+def test_newton_and_the_search_by_intervals_agree(streams, name):
+    """Newton's method may give up, never go elsewhere."""
+    rate, p = streams
+    gaps = (rate.max() - rate) / np.ptp(rate)
+    for delta in (1e-3, 0.05, 0.2):
+        made = named(name)
+        assert isinstance(made, BoundedSlopeDivergence)
+        shape = BoundedSlopeShape(made, gaps, p)
+        near = 0.5 * np.log(0.5 * np.var(gaps) / delta / float(made.curvature(np.float64(0.0))))
+        root = shape.root(delta, near)
+        assert root is not None
+        for offset, sign in ((-1e-6, 1), (1e-6, -1)):
+            found = made.of(BoundedSlopeShape(made, gaps, p)(root + offset)[0], p)
+            assert np.sign(found - delta) == sign, "the divergence falls with the width and crosses delta here"
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if isinstance(named(n), SmoothDivergence)])
+def test_optima_are_stationary_for_their_own_multipliers(name, streams):
+    """The dual is computed from the ratios, so mu phi'(t_i) = -g_i - nu must hold, or the certificate would certify nothing."""
+    rate, p = streams
+    gaps, made = (rate.max() - rate) / np.ptp(rate), named(name)
+    assert isinstance(made, SmoothDivergence)
+    shape = (
+        power_shape(made, gaps, p) if isinstance(made, PowerDivergence)
+        else BoundedSlopeShape(made, gaps, p) if isinstance(made, BoundedSlopeDivergence) else None
+    )  # fmt: skip
+    assert shape is not None
+    for x in (-2.0, 0.0, 1.5):
+        u, mu, nu = shape(x)
+        assert np.sum(p * np.exp(u)) == pytest.approx(1, abs=1e-12)
+        some = u > -5
+        slope = (made.phi(u[some]) + made.conjugate_at(u[some])) * np.exp(-u[some])
+        np.testing.assert_allclose(mu * slope, -gaps[some] - nu, atol=1e-10 * max(1, mu))

@@ -3,10 +3,9 @@
     max (min) sum_i c_i R_i   subject to   D(c || p) <= delta,  sum c = 1,  c >= 0
 
 For smooth divergences the optimum is c_i = p_i t((R_i - nu) / mu) with two multipliers; power divergences have one shape
-parameter left after normalisation, the others two nested roots, total variation and sup-norm are sorted and cut.
-Everything is done
-in the logarithm of the ratios, so that optima like 1e-76 of the reference come out with all their digits. Every bound carries
-the value of its dual problem,
+parameter left after normalisation, the others are found by Newton's method in both (``divergence_shapes``), total variation
+and sup-norm are sorted and cut. Everything is done in the logarithm of the ratios, so that optima like 1e-76 of the reference
+come out with all their digits. Every bound carries the value of its dual problem,
 
     min over mu >= 0, nu of  mu delta + nu + mu sum_i p_i phi*((R_i - nu) / mu),
 
@@ -23,7 +22,9 @@ from jaxtyping import Array, Float
 from scipy.optimize import brentq
 
 from heatbath.errors import ConvergenceError, InvalidArgumentError
+from heatbath.estimators.divergence_shapes import NARROWEST, WIDEST, BoundedSlopeShape, power_shape
 from heatbath.estimators.divergences import (
+    BoundedSlopeDivergence,
     Divergence,
     PowerDivergence,
     SmoothDivergence,
@@ -34,8 +35,6 @@ from heatbath.estimators.divergences import (
 from heatbath.estimators.divergences import divergence as divergence_called
 
 Sense = Literal["max", "min"]
-#: ln of the narrowest width that double precision knows.
-NARROWEST = -700.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,95 +120,60 @@ def _tilted(chosen: SmoothDivergence, gaps: np.ndarray, p: np.ndarray, delta: fl
     limit = mass * float(chosen.phi(np.array(-math.log(mass)))) + (1 - mass) * chosen.at_zero if mass < 1 else 0.0
     if delta >= limit:
         return np.where(top, -math.log(mass), -np.inf), 0.0, 0.0, True
-    shape = _power_shape(chosen, gaps, p) if isinstance(chosen, PowerDivergence) else _nested_shape(chosen, gaps, p)
+    shape = _shape(chosen, gaps, p)
 
     def excess(x: float) -> float:
         return math.log(max(chosen.of(shape(x)[0], p), 1e-300)) - math.log(delta)
 
-    ends = _bracketed(excess)
-    if ends is None:  # no weight on the other streams that double precision knows leaves the ball
-        u, mu, _ = shape(NARROWEST)
-        return u, mu, 0.0, True
-    low, high = ends
-    x = float(brentq(excess, low, high, xtol=1e-12, rtol=1e-14, maxiter=200))  # pyright: ignore[reportArgumentType]
+    start = _small_ball(chosen, gaps, p, delta)
+    x = shape.root(delta, start) if isinstance(shape, BoundedSlopeShape) else None
+    if x is None:
+        ends = _bracketed(excess, start)
+        if ends is None:  # no weight on the other streams that double precision knows leaves the ball
+            u, mu, _ = shape(NARROWEST)
+            return u, mu, 0.0, True
+        x = float(brentq(excess, *ends, xtol=1e-12, rtol=1e-14, maxiter=200))  # pyright: ignore[reportArgumentType]
+    u, mu, nu = shape(x)
     step = 1e-13 * max(1.0, abs(x))
-    while chosen.of(shape(x)[0], p) > delta:  # rounding may leave the ball; the shape leads back in
+    while chosen.of(u, p) > delta:  # rounding may leave the ball; the shape leads back in
         x += step
         step *= 2
-    u, mu, nu = shape(x)
-    dual = -(mu * delta + nu + mu * float(np.sum(p * chosen.conjugate((-gaps - nu) / mu))))
+        u, mu, nu = shape(x)
+    dual = -(mu * delta + nu + mu * float(p @ chosen.conjugate_at(u)))
     return u, mu, dual, False
 
 
-def _bracketed(excess: Callable[[float], float]) -> tuple[float, float] | None:
+def _shape(chosen: SmoothDivergence, gaps: np.ndarray, p: np.ndarray):
+    if isinstance(chosen, PowerDivergence):
+        return power_shape(chosen, gaps, p)
+    if isinstance(chosen, BoundedSlopeDivergence):
+        return BoundedSlopeShape(chosen, gaps, p)
+    raise InvalidArgumentError(f"no solver for the divergence {chosen.name!r}")
+
+
+def _small_ball(chosen: SmoothDivergence, gaps: np.ndarray, p: np.ndarray, delta: float) -> float:
+    """x of the optimum to lowest order in delta, where every divergence is phi''(1) / 2 times chi2: a place to start."""
+    spread = 0.5 * float(p @ (gaps - p @ gaps) ** 2) / delta
+    if isinstance(chosen, PowerDivergence):
+        return 0.5 * math.log(spread * chosen.scale) - (math.log(abs(chosen.alpha - 1)) if chosen.alpha != 1 else 0.0)
+    assert isinstance(chosen, BoundedSlopeDivergence)
+    return 0.5 * math.log(spread / float(chosen.curvature(np.float64(0.0))))
+
+
+def _bracketed(excess: Callable[[float], float], start: float) -> tuple[float, float] | None:
     """Two places with the root between them; None where the excess is negative down to the narrowest width."""
-    low, high = -1.0, 1.0
+    low = high = max(start, NARROWEST)
+    step = 0.25
     while excess(low) < 0:
         if low <= NARROWEST:
             return None
-        low, high = max(2 * low, NARROWEST), low
+        low, high, step = max(low - step, NARROWEST), low, 2 * step
+    step = 0.25
     while excess(high) > 0:
-        low = high
-        high *= 2
-        if high > 1400:
+        low, high, step = high, high + step, 2 * step
+        if high > 2 * WIDEST:
             raise ConvergenceError("delta is too small to be told from zero in double precision")
     return low, high
-
-
-def _power_shape(chosen: PowerDivergence, gaps: np.ndarray, p: np.ndarray):
-    """x = ln of a width -> (ln t, mu, nu): t is a normalised power (alpha 1: exponential) of the width plus or minus the gap."""
-    a, log_p = chosen.alpha, np.log(p)
-
-    def shape(x: float):
-        width = math.exp(min(max(x, NARROWEST), 700.0))
-        if a == 1:
-            raw = -gaps / width
-        elif a > 1:
-            with np.errstate(divide="ignore"):
-                raw = np.log1p(np.maximum(-gaps / width, -1.0)) / (a - 1)
-        else:
-            raw = np.log1p(gaps / width) / (a - 1)
-        total = _log_sum(log_p + raw)
-        u = raw - total
-        if a == 1:
-            return u, width / chosen.scale, width * total
-        # t^(a-1) = 1 + (a-1)(R - nu)/mu with R = -gap: width^-1 e^(-(a-1) total) is (a-1)/mu, up to the sign of a - 1
-        mu = abs(a - 1) * width * math.exp((a - 1) * total)
-        nu = (width if a > 1 else -width) * -1.0 + mu / (a - 1)
-        return u, mu / chosen.scale, nu
-
-    return shape
-
-
-def _nested_shape(chosen: SmoothDivergence, gaps: np.ndarray, p: np.ndarray):
-    """x = ln mu -> (ln t, mu, nu), with nu found so that the weights add up to one; starts from the last nu."""
-    log_p = np.log(p)
-    largest = chosen.largest_slope
-    last = [0.0]
-
-    def shape(x: float):
-        mu = math.exp(min(max(x, NARROWEST), 700.0))
-        slopes = -gaps / mu
-
-        def excess(margin: float) -> float:  # y of the best stream is largest - e^margin
-            return _log_sum(log_p + chosen.log_ratio(largest - math.exp(margin) + slopes))
-
-        low = high = last[0]
-        step = 0.5
-        while excess(low) < 0:
-            low, step = low - step, 2 * step
-            if low < -700:
-                raise ConvergenceError("the weights cannot be normalised; the ball almost holds a point mass")
-        step = 0.5
-        while excess(high) > 0:
-            high, step = high + step, 2 * step
-        margin = low if low == high else float(brentq(excess, low, high, xtol=1e-14, rtol=1e-15))  # pyright: ignore[reportArgumentType]
-        last[0] = margin
-        best = largest - math.exp(margin)
-        u = chosen.log_ratio(best + slopes)
-        return u - _log_sum(log_p + u), mu, -mu * best
-
-    return shape
 
 
 def _moved(gaps: np.ndarray, p: np.ndarray, delta: float):
@@ -250,10 +214,3 @@ def _cut(gaps: np.ndarray, p: np.ndarray, delta: float):
     top = float(p[gaps <= 0].sum())
     with np.errstate(divide="ignore"):
         return np.log(c) - np.log(p), mu, dual, (1 + delta) * top >= 1
-
-
-def _log_sum(values: np.ndarray) -> float:
-    top = float(values.max())
-    if math.isinf(top):
-        return top
-    return top + math.log(float(np.sum(np.exp(values - top))))

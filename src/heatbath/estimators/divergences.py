@@ -82,6 +82,10 @@ class SmoothDivergence(Divergence):
     def conjugate(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
         """phi*(y) = max_t (y t - phi(t)), inf beyond the largest slope."""
 
+    @abc.abstractmethod
+    def conjugate_at(self, u: np.ndarray) -> np.ndarray:
+        """phi*(phi'(t)) at t = e^u, without the slope, which large ratios cannot be told apart by."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PowerDivergence(SmoothDivergence):
@@ -130,6 +134,9 @@ class PowerDivergence(SmoothDivergence):
             value = (np.maximum(base, 0.0) ** (a / (a - 1)) - 1) / a
             return self.scale * (value if a > 1 else np.where(base > 0, value, np.inf))
 
+    def conjugate_at(self, u: np.ndarray) -> np.ndarray:
+        return self.scale * (u if self.alpha == 0 else np.expm1(self.alpha * u) / self.alpha)
+
 
 @functools.lru_cache(maxsize=32)
 def _series_coefficients(alpha: float) -> tuple[float, ...]:
@@ -146,7 +153,34 @@ def _series(alpha: float, u: np.ndarray) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class JensenShannon(SmoothDivergence):
+class BoundedSlopeDivergence(SmoothDivergence):
+    """A divergence that grows in proportion to t in the end: phi' comes close to ``largest_slope`` and never reaches it.
+
+    Large ratios lie so close to that slope that it must not be subtracted: everything is a function of ``below``, the
+    distance s = phi'(infinity) - y > 0.
+    """
+
+    @abc.abstractmethod
+    def log_ratio_below(self, s: np.ndarray) -> np.ndarray:
+        """ln t at which phi'(t) = phi'(infinity) - s; -inf where phi'(0) is larger."""
+
+    @abc.abstractmethod
+    def curvature(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
+        """t phi''(t) at t = e^u."""
+
+    def log_ratio(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
+        s = self.largest_slope - np.asarray(y)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(s > 0, self.log_ratio_below(s), np.inf)
+
+    def conjugate(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
+        s = self.largest_slope - np.asarray(y)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(s > 0, self.conjugate_at(self.log_ratio_below(s)), np.inf)
+
+
+@dataclasses.dataclass(frozen=True)
+class JensenShannon(BoundedSlopeDivergence):
     """(KL(c || m) + KL(p || m)) / 2 with m = (c + p) / 2; at most ln 2."""
 
     def phi(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
@@ -164,19 +198,18 @@ class JensenShannon(SmoothDivergence):
     def largest_slope(self) -> float:
         return 0.5 * math.log(2)
 
-    def log_ratio(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
-        y = 2 * np.asarray(y)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return np.where(y < math.log(2), y - np.log(2 - np.exp(np.minimum(y, math.log(2)))), np.inf)
+    def log_ratio_below(self, s: np.ndarray) -> np.ndarray:
+        return -2 * s - np.log(-np.expm1(-2 * s))
 
-    def conjugate(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
-        y = 2 * np.asarray(y)
-        with np.errstate(divide="ignore"):
-            return np.where(y < math.log(2), -0.5 * np.log(2 - np.exp(np.minimum(y, math.log(2)))), np.inf)
+    def conjugate_at(self, u: np.ndarray) -> np.ndarray:
+        return 0.5 * (np.logaddexp(0.0, u) - math.log(2))
+
+    def curvature(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
+        return 0.5 / (1 + np.exp(u))
 
 
 @dataclasses.dataclass(frozen=True)
-class LeCam(SmoothDivergence):
+class LeCam(BoundedSlopeDivergence):
     """sum (c - p)^2 / (c + p), the triangular discrimination; at most 2."""
 
     def phi(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
@@ -191,16 +224,17 @@ class LeCam(SmoothDivergence):
     def largest_slope(self) -> float:
         return 1.0
 
-    def log_ratio(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
-        y = np.asarray(y)
-        root = np.sqrt(np.maximum(1 - y, 0.0))
+    def log_ratio_below(self, s: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):
-            return np.where(y < 1, np.log(np.maximum(2 / root - 1, 0.0)), np.inf)
+            return np.log(np.maximum(2 / np.sqrt(s) - 1, 0.0))
 
-    def conjugate(self, y: np.ndarray | np.floating) -> np.ndarray | np.floating:
-        y = np.asarray(y)
-        root = np.sqrt(np.clip(1 - y, 0.0, 4.0))
-        return np.where(y < 1, (1 - root) * (3 - root), np.inf)
+    def conjugate_at(self, u: np.ndarray) -> np.ndarray:
+        root = 2 / (1 + np.exp(u))
+        return (1 - root) * (3 - root)
+
+    def curvature(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
+        t = np.exp(u)
+        return 8 * t / (1 + t) ** 3
 
 
 @dataclasses.dataclass(frozen=True)
