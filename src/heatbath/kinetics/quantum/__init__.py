@@ -8,7 +8,7 @@ computes the same faster); ``export`` hands them to Qiskit.
 from heatbath.kinetics.quantum.circuit import Circuit, Gate
 from heatbath.kinetics.quantum.emulation import Emulator
 from heatbath.kinetics.quantum.encoding import AMPLITUDE, PROBABILITY, Encoded, decode, encode
-from heatbath.kinetics.quantum.engine import apply, basis_state, unitary
+from heatbath.kinetics.quantum.engine import Program, apply, basis_state, compiled, unitary
 from heatbath.kinetics.quantum.readout import AmplitudeEstimation, Peek, Readout, Shots
 from heatbath.kinetics.quantum.registers import PhaseRegisters
 from heatbath.kinetics.quantum.simulation import QuantumVlasov
@@ -23,11 +23,13 @@ __all__ = [
     "Gate",
     "Peek",
     "PhaseRegisters",
+    "Program",
     "QuantumVlasov",
     "Readout",
     "Shots",
     "apply",
     "basis_state",
+    "compiled",
     "decode",
     "encode",
     "unitary",

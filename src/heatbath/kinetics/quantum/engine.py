@@ -28,18 +28,32 @@ def basis_state(qubits: int, index: int = 0) -> Complex[Array, " amplitudes"]:
     return jnp.zeros(2**qubits, dtype=jnp.result_type(complex)).at[index].set(1.0)
 
 
-def apply(circuit: Circuit, state: Complex[Array | np.ndarray, " amplitudes"]) -> Complex[Array, " amplitudes"]:
-    """The state after ``circuit``. Raises ``InvalidArgumentError`` when the state has not 2^qubits amplitudes."""
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A circuit made ready: steps as arrays of one length each, and the tables of all monomial maps end to end."""
+
+    qubits: int
+    steps: dict[str, np.ndarray]
+    factor: np.ndarray
+    source: np.ndarray
+    phase: float
+
+
+def apply(
+    circuit: Circuit | Program, state: Complex[Array | np.ndarray, " amplitudes"]
+) -> Complex[Array, " amplitudes"]:
+    """The state after ``circuit``; one that is run often is made ready once, by ``compiled``.
+
+    Raises ``InvalidArgumentError`` when the state has not 2^qubits amplitudes.
+    """
     if np.shape(state) != (2**circuit.qubits,):
         raise InvalidArgumentError(
             f"expected {2**circuit.qubits} amplitudes; found an array of shape {np.shape(state)}"
         )
     state = jnp.asarray(state)
-    if not circuit.gates:
-        return state * np.exp(1j * circuit.phase)
-    program = _program(circuit)
+    program = compiled(circuit) if isinstance(circuit, Circuit) else circuit
     end = _run(program.steps, program.factor, program.source, state)
-    return end * jnp.asarray(np.exp(1j * circuit.phase), state.dtype)
+    return end * jnp.asarray(np.exp(1j * program.phase), state.dtype)
 
 
 def unitary(circuit: Circuit) -> Complex[Array, "amplitudes amplitudes"]:
@@ -49,17 +63,9 @@ def unitary(circuit: Circuit) -> Complex[Array, "amplitudes amplitudes"]:
     return columns.T
 
 
-@dataclasses.dataclass(frozen=True)
-class _Program:
-    """Steps as arrays of one length each, and the tables of all monomial maps end to end."""
-
-    steps: dict[str, np.ndarray]
-    factor: np.ndarray
-    source: np.ndarray
-
-
-def _program(circuit: Circuit) -> _Program:
-    """The fused circuit as arrays; ``place[s, q]`` is where qubit q stands in the local index of step s (-1: absent)."""
+def compiled(circuit: Circuit) -> Program:
+    """The circuit, fused, as arrays."""
+    # place[s, q] is where qubit q stands in the local index of step s, -1 where it is not in it
     pieces = fuse(circuit)
     length = -(-len(pieces) // BLOCK) * BLOCK
     steps = {
@@ -88,10 +94,12 @@ def _program(circuit: Circuit) -> _Program:
         sources.append(sum(((piece.source >> place) & 1) << qubit for place, qubit in enumerate(piece.qubits)))
         offset += len(piece.factor)
     padding = (1 << max(offset, 1).bit_length()) - offset
-    return _Program(
+    return Program(
+        circuit.qubits,
         steps,
         np.concatenate([*factors, np.ones(padding, complex)]),
         np.concatenate([*sources, np.zeros(padding, np.int32)]).astype(np.int32),
+        circuit.phase,
     )
 
 
