@@ -248,11 +248,12 @@ def test_newton_and_the_search_by_intervals_agree(streams, name):
         assert isinstance(made, BoundedSlopeDivergence)
         shape = BoundedSlopeShape(made, gaps, p)
         near = 0.5 * np.log(0.5 * np.var(gaps) / delta / float(made.curvature(np.float64(0.0))))
-        root = shape.root(delta, near)
-        assert root is not None
+        found = shape.root(delta, near)
+        assert found is not None
+        root = found[0]
         for offset, sign in ((-1e-6, 1), (1e-6, -1)):
-            found = made.of(BoundedSlopeShape(made, gaps, p)(root + offset)[0], p)
-            assert np.sign(found - delta) == sign, "the divergence falls with the width and crosses delta here"
+            beside = made.of(BoundedSlopeShape(made, gaps, p)(root + offset)[0], p)
+            assert np.sign(beside - delta) == sign, "the divergence falls with the width and crosses delta here"
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if isinstance(named(n), SmoothDivergence)])

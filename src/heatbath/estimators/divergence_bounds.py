@@ -121,24 +121,33 @@ def _tilted(chosen: SmoothDivergence, gaps: np.ndarray, p: np.ndarray, delta: fl
     if delta >= limit:
         return np.where(top, -math.log(mass), -np.inf), 0.0, 0.0, True
     shape = _shape(chosen, gaps, p)
+    start = _small_ball(chosen, gaps, p, delta)
+    tried: dict[float, tuple[float, tuple[np.ndarray, float, float]]] = {}
+
+    def at(x: float) -> tuple[float, tuple[np.ndarray, float, float]]:
+        if x not in tried:
+            made = shape(x)
+            tried[x] = chosen.of(made[0], p), made
+        return tried[x]
 
     def excess(x: float) -> float:
-        return math.log(max(chosen.of(shape(x)[0], p), 1e-300)) - math.log(delta)
+        return math.log(max(at(x)[0], 1e-300) / delta)
 
-    start = _small_ball(chosen, gaps, p, delta)
-    x = shape.root(delta, start) if isinstance(shape, BoundedSlopeShape) else None
+    x = None
+    if isinstance(shape, BoundedSlopeShape) and (found := shape.root(delta, start)):
+        x, made = found
+        tried[x] = chosen.of(made[0], p), made
     if x is None:
         ends = _bracketed(excess, start)
         if ends is None:  # no weight on the other streams that double precision knows leaves the ball
             u, mu, _ = shape(NARROWEST)
             return u, mu, 0.0, True
         x = float(brentq(excess, *ends, xtol=1e-12, rtol=1e-14, maxiter=200))  # pyright: ignore[reportArgumentType]
-    u, mu, nu = shape(x)
     step = 1e-13 * max(1.0, abs(x))
-    while chosen.of(u, p) > delta:  # rounding may leave the ball; the shape leads back in
+    while at(x)[0] > delta:  # rounding may leave the ball; the shape leads back in
         x += step
         step *= 2
-        u, mu, nu = shape(x)
+    u, mu, nu = at(x)[1]
     dual = -(mu * delta + nu + mu * float(p @ chosen.conjugate_at(u)))
     return u, mu, dual, False
 

@@ -61,8 +61,11 @@ class BoundedSlopeShape:
         self.margin = math.log(chosen.largest_slope)
 
     def __call__(self, x: float) -> tuple[np.ndarray, float, float]:
+        self.margin = self._normalising(self.gaps / width_of(x))
+        return self._at(x)
+
+    def _at(self, x: float) -> tuple[np.ndarray, float, float]:
         mu = width_of(x)
-        self.margin = self._normalising(self.gaps / mu)
         u = self.chosen.log_ratio_below(math.exp(self.margin) + self.gaps / mu)
         return u - log_sum(self.log_p + u), mu, -mu * (self.chosen.largest_slope - math.exp(self.margin))
 
@@ -85,13 +88,15 @@ class BoundedSlopeShape:
             return low
         return float(brentq(excess, low, high, xtol=1e-15, rtol=1e-15))  # pyright: ignore[reportArgumentType]
 
-    def root(self, delta: float, x: float, most: int = 40) -> float | None:
-        """x at which the divergence is ``delta``, by Newton's method in (margin, x) at once; None where that fails.
+    def root(self, delta: float, x: float, most: int = 40) -> tuple[float, tuple[np.ndarray, float, float]] | None:
+        """(x, the shape there) where the divergence is ``delta``, by Newton's method in (margin, x) at once; None if that fails.
 
         Residuals are ln sum p t and ln D / delta; their derivatives follow from d ln t / ds = -1 / (t phi'').
         """
         largest = self.chosen.largest_slope
-        point = np.array([self._normalising(self.gaps / width_of(x)), x])
+        away = self.gaps / width_of(x)
+        first = largest - float(self.p @ away)  # where all ratios are near one
+        point = np.array([math.log(first) if first > 0.1 * largest else self._normalising(away), x])
         residual, slope = self._residuals(point, delta, largest)
         for _ in range(most):
             if np.abs(residual).max() < 1e-13:
@@ -115,7 +120,7 @@ class BoundedSlopeShape:
         if not np.abs(residual).max() < 1e-9:
             return None
         self.margin = float(point[0])
-        return float(point[1])
+        return float(point[1]), self._at(float(point[1]))
 
     def _residuals(self, point: np.ndarray, delta: float, largest: float) -> tuple[np.ndarray, np.ndarray]:
         margin, inverse = width_of(point[0]), width_of(-point[1])
