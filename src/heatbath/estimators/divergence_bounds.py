@@ -122,6 +122,7 @@ def _tilted(chosen: SmoothDivergence, gaps: np.ndarray, p: np.ndarray, delta: fl
         return np.where(top, -math.log(mass), -np.inf), 0.0, 0.0, True
     shape = _shape(chosen, gaps, p)
     start = _small_ball(chosen, gaps, p, delta)
+    aim = delta * (1 - 4e-12)  # a hair inside, so that rounding rarely leaves the ball
     tried: dict[float, tuple[float, tuple[np.ndarray, float, float]]] = {}
 
     def at(x: float) -> tuple[float, tuple[np.ndarray, float, float]]:
@@ -131,10 +132,10 @@ def _tilted(chosen: SmoothDivergence, gaps: np.ndarray, p: np.ndarray, delta: fl
         return tried[x]
 
     def excess(x: float) -> float:
-        return math.log(max(at(x)[0], 1e-300) / delta)
+        return math.log(max(at(x)[0], 1e-300) / aim)
 
     x = None
-    if isinstance(shape, BoundedSlopeShape) and (found := shape.root(delta, start)):
+    if isinstance(shape, BoundedSlopeShape) and (found := shape.root(aim, start)):
         x, made = found
         tried[x] = chosen.of(made[0], p), made
     if x is None:

@@ -5,6 +5,7 @@ sum_i p_i t_i = 1: in closed form for powers, by Newton's method for divergences
 logarithm of the width, and returns (ln t, mu, nu).
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -93,50 +94,68 @@ class BoundedSlopeShape:
 
         Residuals are ln sum p t and ln D / delta; their derivatives follow from d ln t / ds = -1 / (t phi'').
         """
-        largest = self.chosen.largest_slope
         away = self.gaps / width_of(x)
-        first = largest - float(self.p @ away)  # where all ratios are near one
-        point = np.array([math.log(first) if first > 0.1 * largest else self._normalising(away), x])
-        residual, slope = self._residuals(point, delta, largest)
-        for _ in range(most):
-            if np.abs(residual).max() < 1e-13:
-                break
-            determinant = slope[0, 0] * slope[1, 1] - slope[0, 1] * slope[1, 0]
-            if not (math.isfinite(determinant) and determinant):
-                return None
-            step = -np.array([
-                slope[1, 1] * residual[0] - slope[0, 1] * residual[1],
-                slope[0, 0] * residual[1] - slope[1, 0] * residual[0],
-            ]) / determinant  # fmt: skip
-            step *= min(1.0, 2.0 / np.abs(step).max())
-            for _ in range(12):
-                tried = self._residuals(point + step, delta, largest)
-                if np.abs(tried[0]).max() < np.abs(residual).max():
+        first = self.chosen.largest_slope - float(self.p @ away)  # where all ratios are near one
+        margin = math.log(first) if first > 0.1 * self.chosen.largest_slope else self._normalising(away)
+        with np.errstate(all="ignore"):
+            here = self._linear(margin, x, delta)
+            for _ in range(most):
+                if here.worst < 1e-12:
                     break
-                step *= 0.5
-            else:
-                break  # rounding: no shorter step is better
-            point, (residual, slope) = point + step, tried
-        if not np.abs(residual).max() < 1e-9:
+                forward = here.newton()
+                if forward is None:
+                    return None
+                for halving in range(12):
+                    tried = self._linear(margin + forward[0] / 2**halving, x + forward[1] / 2**halving, delta)
+                    if tried.worst < here.worst:
+                        margin, x, here = margin + forward[0] / 2**halving, x + forward[1] / 2**halving, tried
+                        break
+                else:
+                    break  # rounding: no shorter step is better
+        if not here.worst < 1e-9:
             return None
-        self.margin = float(point[0])
-        return float(point[1]), self._at(float(point[1]))
+        self.margin, mu = margin, width_of(x)
+        return x, (here.u - here.residual[0], mu, -mu * (self.chosen.largest_slope - math.exp(margin)))
 
-    def _residuals(self, point: np.ndarray, delta: float, largest: float) -> tuple[np.ndarray, np.ndarray]:
-        margin, inverse = width_of(point[0]), width_of(-point[1])
+    def _linear(self, margin: float, x: float, delta: float) -> "_Linear":
+        near, inverse = width_of(margin), width_of(-x)
         away = self.gaps * inverse
-        s = margin + away
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            u = self.chosen.log_ratio_below(s)
-            weights = self.p * np.exp(u)
-            mass, divergence = float(weights.sum()), max(self.chosen.of(u, self.p), 1e-300)
-            stiff = np.where(weights > 0, weights / self.chosen.curvature(u), 0.0)
-            tilted = stiff * (largest - s)
-        slope = np.array([
-            [-margin * stiff.sum() / mass, float(stiff @ away) / mass],
-            [-margin * tilted.sum() / divergence, float(tilted @ away) / divergence],
-        ])  # fmt: skip
-        return np.array([math.log(mass), math.log(divergence / delta)]), slope
+        s = near + away
+        u = self.chosen.log_ratio_below(s)
+        weights = self.p * np.exp(u)
+        mass, divergence = float(weights.sum()), max(float(self.p @ self.chosen.phi(u)), 1e-300)
+        stiff = np.where(weights > 0, weights / self.chosen.curvature(u), 0.0)
+        tilted = stiff * (self.chosen.largest_slope - s)
+        return _Linear(
+            u,
+            (math.log(mass), math.log(divergence / delta)),
+            (-near * float(stiff.sum()) / mass, float(stiff @ away) / mass),
+            (-near * float(tilted.sum()) / divergence, float(tilted @ away) / divergence),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Linear:
+    """Both residuals at a point, and the rows of their derivatives by margin and x."""
+
+    u: np.ndarray
+    residual: tuple[float, float]
+    mass: tuple[float, float]
+    divergence: tuple[float, float]
+
+    @property
+    def worst(self) -> float:
+        return max(abs(self.residual[0]), abs(self.residual[1]))
+
+    def newton(self) -> tuple[float, float] | None:
+        """The step to the root of the linear model, at most 2 long; None where there is none."""
+        (a, b), (c, d), (first, second) = self.mass, self.divergence, self.residual
+        determinant = a * d - b * c
+        if not (math.isfinite(determinant) and determinant):
+            return None
+        step = (b * second - d * first) / determinant, (c * first - a * second) / determinant
+        short = min(1.0, 2.0 / max(abs(step[0]), abs(step[1]), 1e-300))
+        return short * step[0], short * step[1]
 
 
 def log_sum(values: np.ndarray) -> float:

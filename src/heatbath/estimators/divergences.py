@@ -243,7 +243,7 @@ class LeCam(BoundedSlopeDivergence):
 
     def curvature(self, u: np.ndarray | np.floating) -> np.ndarray | np.floating:
         t = np.exp(u)
-        return 8 * t / (1 + t) ** 3
+        return 8 * t / ((1 + t) * (1 + t) * (1 + t))
 
 
 @dataclasses.dataclass(frozen=True)
