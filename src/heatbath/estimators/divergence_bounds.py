@@ -173,12 +173,11 @@ def _small_ball(chosen: SmoothDivergence, gaps: np.ndarray, p: np.ndarray, delta
 def _bracketed(excess: Callable[[float], float], start: float) -> tuple[float, float] | None:
     """Two places with the root between them; None where the excess is negative down to the narrowest width."""
     low = high = max(start, NARROWEST)
-    step = 0.25
+    step = 0.05 + 0.55 * min(abs(excess(low)), 1.0)  # in small balls D falls as the square of the width
     while excess(low) < 0:
         if low <= NARROWEST:
             return None
         low, high, step = max(low - step, NARROWEST), low, 2 * step
-    step = 0.25
     while excess(high) > 0:
         low, high, step = high, high + step, 2 * step
         if high > 2 * WIDEST:
