@@ -95,8 +95,9 @@ class BoundedSlopeShape:
         Residuals are ln sum p t and ln D / delta; their derivatives follow from d ln t / ds = -1 / (t phi'').
         """
         away = self.gaps / width_of(x)
-        first = self.chosen.largest_slope - float(self.p @ away)  # where all ratios are near one
-        margin = math.log(first) if first > 0.1 * self.chosen.largest_slope else self._normalising(away)
+        largest = self.chosen.largest_slope
+        first = largest - float(self.p @ away)  # the margin to lowest order, where all ratios are near one
+        margin = math.log(max(first, 0.1 * largest)) if first > -0.3 * largest else self._normalising(away)
         with np.errstate(all="ignore"):
             here = self._linear(margin, x, delta)
             for _ in range(most):
@@ -123,7 +124,7 @@ class BoundedSlopeShape:
         s = near + away
         u = self.chosen.log_ratio_below(s)
         weights = self.p * np.exp(u)
-        mass, divergence = float(weights.sum()), max(float(self.p @ self.chosen.phi(u)), 1e-300)
+        mass, divergence = max(float(weights.sum()), 1e-300), max(float(self.p @ self.chosen.phi(u)), 1e-300)
         stiff = np.where(weights > 0, weights / self.chosen.curvature(u), 0.0)
         tilted = stiff * (self.chosen.largest_slope - s)
         return _Linear(
