@@ -46,6 +46,25 @@ def problem(name, rates, p, sense):
     return cp.Problem(cp.Maximize(goal) if sense == "max" else cp.Minimize(goal), inside), scale
 
 
+#: The same balls in weights, c = y or p^(3/4) y: where ratios c / p reach 1e4 and the solver stops short of the optimum in them.
+IN_WEIGHTS = {
+    "reverse-kl": lambda p, c, y: cp.sum(cp.rel_entr(p, c)),
+    "neyman": lambda p, c, y: cp.sum(cp.multiply(p**1.25, cp.inv_pos(y))) - 1,
+    "jensen-shannon": lambda p, c, y: 0.5 * cp.sum(cp.rel_entr(c, (c + p) / 2) + cp.rel_entr(p, (c + p) / 2)),
+}
+
+
+def solved_in_weights(name, rates, p, sense):
+    """cvxpy's bound with tolerances of 1e-11; nothing of it is timed."""
+    y, largest = cp.Variable(p.size), float(rates.max())
+    c = cp.multiply(p**0.75, y) if name == "neyman" else y
+    goal = (rates / largest) @ c
+    inside = [IN_WEIGHTS[name](p, c, y) <= DELTA, cp.sum(c) == 1, y >= 0]
+    built = cp.Problem(cp.Maximize(goal) if sense == "max" else cp.Minimize(goal), inside)
+    built.solve(solver="CLARABEL", tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11, max_iter=500)
+    return float(built.value) * largest, built.status
+
+
 def timed(run, repeats=1):
     seconds = []
     for _ in range(repeats):
@@ -74,14 +93,20 @@ def measure(name, rates, p, sense, rounds):
             seconds, values[way] = timed(run, 20 if way == "ours" else 1)
             times[way].append(seconds)
     bound = values["ours"]
+    scale = max(bound.value, 1e-3 * bound.reference)
+    difference, status = abs(float(values["again"]) - bound.value) / scale, built.status
+    if difference > 1e-5 and name in IN_WEIGHTS:
+        value, status = solved_in_weights(name, rates, p, sense)
+        difference, status = abs(value - bound.value) / scale, f"{status}, in weights"
     return {
         "divergence": name,
         "sense": sense,
         "seconds": {way: min(seconds) for way, seconds in times.items()},
         "factor": bound.value / bound.reference,
         "gap": abs(bound.gap),
-        "difference": abs(float(values["again"]) - bound.value) / max(bound.value, 1e-3 * bound.reference),
-        "status": built.status,
+        "difference": difference,
+        "difference_timed": abs(float(values["again"]) - bound.value) / scale,
+        "status": status,
     }
 
 
@@ -136,6 +161,9 @@ def main():
         notes=[
             f"Xenon-like detector, 200 streams, delta = {DELTA}. Anew: problem built and solved; again: solved with its parameter set anew.",
             "The dual gap is over the range of the rates; differences are relative to the bound (to a thousandth of the reference where it is smaller).",
+            "In weights: solved again in other variables with tolerances of 1e-11, because the timed problem, in ratios of up to 1e4, "
+            "had stopped up to "
+            f"{max(entry['difference_timed'] for entry in found):.0e} away.",
         ],
         data={"bounds": found},
     )
