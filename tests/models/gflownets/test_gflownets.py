@@ -11,7 +11,7 @@ import pytest
 from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets import enumeration, rollout
 from heatbath.models.gflownets.environments import Bag, Hypergrid, IndependentSet, Sequence
-from heatbath.models.gflownets.network import GFlowNet
+from heatbath.models.gflownets.network import GFlowNet, StateMemory
 
 PATH = np.eye(5, k=1, dtype=bool) | np.eye(5, k=-1, dtype=bool)
 #: Environment, and how many states and finished objects it must have.
@@ -58,6 +58,19 @@ def test_states_and_labels(name):
     assert np.array_equal(actions, found.action)
     assert np.array_equal(np.asarray(ways).sum(axis=1), np.bincount(found.child, minlength=len(found.states)))
     assert np.array_equal(again, found.states[found.terminal])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_state_has_a_place_of_its_own(name):
+    """Two states in one row of a memory would keep each other from the exact law; a number beyond ``places`` would be clipped."""
+    env, found, _ = prepared(name)
+    places = np.asarray(jax.jit(jax.vmap(env.place))(jnp.asarray(found.states)))
+    assert len(np.unique(places)) == len(found.states)
+    assert places.min() >= 0
+    assert places.max() < env.places
+    rows = 1 << (env.places - 1).bit_length()
+    assert StateMemory.create(rows, 1, env).factors == ()
+    assert len(StateMemory.create(rows // 2, 1, env).factors) == found.states.shape[1]  # too few rows: by hashing
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,7 +11,6 @@ import numpy as np
 
 from heatbath.errors import ResourceError
 from heatbath.models.gflownets.environment import Environment
-from heatbath.models.gflownets.network import GFlowNet
 
 #: States beyond which nothing is enumerated.
 MOST_STATES = 2_000_000
@@ -129,8 +129,8 @@ def terminal_distribution(enumeration: Enumeration, edge_log_forward: np.ndarray
     return reach[enumeration.terminal]
 
 
-def edge_log_policies(net: GFlowNet, enumeration: Enumeration) -> tuple[np.ndarray, np.ndarray]:
-    """Log probabilities of every edge, forward and back, by the network."""
+def edge_log_policies(net: Any, enumeration: Enumeration) -> tuple[np.ndarray, np.ndarray]:
+    """Log probabilities of every edge, forward and back, by a network (anything with ``heads``)."""
     log_forward, log_back = (
         np.asarray(leaf, dtype=np.float64) for leaf in _policies(net, jnp.asarray(enumeration.states))
     )
@@ -138,7 +138,7 @@ def edge_log_policies(net: GFlowNet, enumeration: Enumeration) -> tuple[np.ndarr
 
 
 @eqx.filter_jit
-def _policies(net: GFlowNet, states):
+def _policies(net: Any, states):
     def of_one(state):
         heads = net.heads(state)
         return heads.log_forward, heads.log_back

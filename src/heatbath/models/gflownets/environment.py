@@ -80,6 +80,17 @@ class Environment(eqx.Module):
     def features(self, state: Int[Array, " k"]) -> Float[Array, " f"]:
         """What a network sees of a state."""
 
+    @property
+    def places(self) -> int:
+        """How many values ``place`` takes; 1 where there is no formula for it."""
+        return 1
+
+    def place(self, state: Int[Array, " k"]) -> Int[Array, ""]:
+        """A number from 0 to ``places`` - 1, another one for every state where ``places`` > 1. Traced, unlike ``numbers``, and
+        without gaps worth mentioning, so that it may be the row of a table.
+        """
+        return jnp.zeros((), jnp.int32)
+
     @abc.abstractmethod
     def numbers(self, states: np.ndarray) -> np.ndarray:
         """One distinct integer for each of many states (n, k) -> (n,), on the host."""

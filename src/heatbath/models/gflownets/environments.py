@@ -1,5 +1,7 @@
 """Ways of building: walking up a grid, filling a bag, writing a sequence from both ends, choosing an independent set."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -62,9 +64,18 @@ class Hypergrid(Environment):
         places = jax.nn.one_hot(state[:-1], self.side, dtype=jnp.float32).reshape(-1)
         return jnp.append(places, state[-1].astype(jnp.float32))
 
+    @property
+    def places(self) -> int:
+        return 2 * self.side**self.dimension
+
+    def place(self, state):
+        return jnp.sum(state * jnp.asarray(self._radix(), jnp.int32))
+
+    def _radix(self) -> np.ndarray:
+        return np.append(self.side ** np.arange(self.dimension, dtype=np.int64), self.side**self.dimension)
+
     def numbers(self, states):
-        radix = np.append(self.side ** np.arange(self.dimension, dtype=np.int64), self.side**self.dimension)
-        return states.astype(np.int64) @ radix
+        return states.astype(np.int64) @ self._radix()
 
 
 class Bag(Environment):
@@ -104,6 +115,22 @@ class Bag(Environment):
 
     def features(self, state):
         return jax.nn.one_hot(state, self.size + 1, dtype=jnp.float32).reshape(-1)
+
+    @property
+    def places(self) -> int:
+        return math.comb(self.letters + self.size, self.letters)
+
+    def place(self, state):
+        """The rank among bags of at most ``size`` items: with room r before and r' after kind i, and m kinds to follow, kind i
+        adds C(r+m+1, m+1) - C(r'+m+1, m+1), the number of bags with fewer of it.
+        """
+        ways = [
+            [math.comb(room + self.letters - kind, self.letters - kind) for room in range(self.size + 1)]
+            for kind in range(self.letters)
+        ]
+        table, after = jnp.asarray(ways, jnp.int32), self.size - jnp.cumsum(state)
+        kinds = jnp.arange(self.letters)
+        return jnp.sum(table[kinds, after + state] - table[kinds, after])
 
     def numbers(self, states):
         return states.astype(np.int64) @ ((self.size + 1) ** np.arange(self.letters, dtype=np.int64))
@@ -170,6 +197,17 @@ class Sequence(Environment):
     def features(self, state):
         return jax.nn.one_hot(state, self.letters + 1, dtype=jnp.float32).reshape(-1)
 
+    @property
+    def places(self) -> int:
+        return sum(self.letters**length for length in range(self.length + 1))
+
+    def place(self, state):
+        """How many words are shorter, and the letters read as digits, the first one fastest."""
+        powers = [self.letters**length for length in range(self.length + 1)]
+        shorter = jnp.asarray(np.append(0, np.cumsum(powers[:-1])), jnp.int32)
+        digits = jnp.where(state > 0, state - 1, 0) * jnp.asarray(powers[:-1], jnp.int32)
+        return shorter[jnp.sum(state > 0)] + jnp.sum(digits)
+
     def numbers(self, states):
         return states.astype(np.int64) @ ((self.letters + 1) ** np.arange(self.length, dtype=np.int64))
 
@@ -226,6 +264,13 @@ class IndependentSet(Environment):
 
     def features(self, state):
         return jax.nn.one_hot(state, 3, dtype=jnp.float32).reshape(-1)
+
+    @property
+    def places(self) -> int:
+        return 2**self.actions
+
+    def place(self, state):
+        return jnp.sum(jnp.where(state == 1, 1 << jnp.arange(self.actions, dtype=jnp.int32), 0))
 
     def numbers(self, states):
         return (states == 1).astype(np.int64) @ (1 << np.arange(self.actions, dtype=np.int64))

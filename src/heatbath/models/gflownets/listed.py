@@ -93,6 +93,13 @@ class ListedGraph(Environment):
     def features(self, state):
         return self.seen[state[0]].astype(jnp.float32)
 
+    @property
+    def places(self) -> int:
+        return self.children.shape[0]
+
+    def place(self, state):
+        return state[0]
+
     def numbers(self, states):
         return states[:, 0].astype(np.int64)
 
