@@ -143,28 +143,45 @@ class EnergyDecompositionConfig:
 Config = EnergyDecompositionConfig
 
 _FULL_BAG = {"letters": 7, "size": 13, "needed": 7}
+#: Where there are more objects than a few thousand draws could meet: many draws a round, each learned from once.
+_MANY = {
+    "rounds": 1000,
+    "draws": 256,
+    "replay": 256,
+    "remembered": 65_536,
+    "updates": 1,
+    "potential_updates": 1,
+    "dropout": 0.0,
+    "rate": 3e-2,
+}
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "quick": {"bag": {"letters": 3, "size": 5, "needed": 4}, "training": {"rounds": 300}},
         "default": {"network": {"memory_rows": 2**13}, "training": {"rounds": 2000, "rate": 1e-2}},
         "hypergrid": {"problem": "hypergrid", "training": {"rounds": 1500}},
-        "rna-8": {"problem": "rna", "training": {"rounds": 1500}},
+        "rna-8": {"problem": "rna", "network": {"memory_rows": 2**17}, "training": _MANY},
         "rna-14": {"problem": "rna", "rna": {"length": 14, "exponent": 8.0}, "training": {"rounds": 400}},
         "mis": {"problem": "independent-set", "training": {"rounds": 1500}},
-        "molecules": {"problem": "molecules", "training": {"rounds": 1500}},
+        "molecules": {
+            "problem": "molecules",
+            "network": {"memory_rows": 2**14},
+            "training": {"rounds": 1500, "draws": 64, "replay": 64, "updates": 2, "potential_updates": 2, "rate": 1e-2},
+        },
         "full": {
             "goal": 0.05,
             "bag": _FULL_BAG,
             "network": {"width": 32, "depth": 1, "memory_rows": 2**17},
             "training": {
                 "seeds": 5,
-                "rounds": 10_000,
-                "draws": 64,
-                "replay": 384,
+                "rounds": 5000,
+                "draws": 256,
+                "replay": 256,
+                "remembered": 65_536,
                 "updates": 1,
+                "potential_updates": 1,
                 "dropout": 0.0,
-                "rate": 2e-2,
-                "chunk": 500,
+                "rate": 3e-2,
+                "chunk": 250,
             },
             "sampler": {"samples": 100_000},
         },

@@ -280,9 +280,12 @@ def _stepped(training: FlowTraining, carry: FlowCarry, gradient: PyTree, *, flow
     return carry._replace(params=params, average=averaged, optimiser=optimiser, skipped=skipped)
 
 
+_OF_POTENTIALS = ("potentials", "potential_memory")
+
+
 def _split(params: PyTree) -> tuple[PyTree, PyTree]:
-    """What belongs to policy and flows, and what to the potentials (the attribute ``potentials`` of the network)."""
-    mask = jax.tree_util.tree_map_with_path(lambda path, _: _top(path) != "potentials", params)
+    """What belongs to policy and flows, and what to the potentials (``potentials`` and ``potential_memory`` of the network)."""
+    mask = jax.tree_util.tree_map_with_path(lambda path, _: _top(path) not in _OF_POTENTIALS, params)
     return eqx.partition(params, mask)
 
 

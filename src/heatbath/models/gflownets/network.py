@@ -65,7 +65,7 @@ class GFlowNet(eqx.Module):
     log_z:       log of the flow out of the initial state, learned by trajectory balance; other losses use the flow of ``body``
     there. learned_back: whether the policy back is learned; uniform over the edges that lead to a state otherwise.
     memory:      numbers of single states that are added to what ``body`` says, for rewards without any pattern in them; None:
-    nothing but the perceptrons.
+    nothing but the perceptrons. potential_memory: the same for ``potentials``.
     """
 
     environment: Environment
@@ -74,6 +74,7 @@ class GFlowNet(eqx.Module):
     log_z: Float[Array, ""]
     learned_back: bool = eqx.field(static=True, default=False)
     memory: "StateMemory | None" = None
+    potential_memory: "StateMemory | None" = None
 
     @staticmethod
     def create(
@@ -95,13 +96,18 @@ class GFlowNet(eqx.Module):
         options = {"width_size": width, "depth": depth, "activation": jax.nn.leaky_relu, "dtype": jnp.float32}
         body = eqx.nn.MLP(size, out, key=key_body, **options)
         potentials = eqx.nn.MLP(size, environment.actions, key=key_potentials, **options)
-        memory = None if memory_rows == 0 else StateMemory.create(memory_rows, out, environment)
-        return GFlowNet(environment, body, potentials, jnp.asarray(log_z, jnp.float32), learned_back, memory)
+        log_z_array, memories = jnp.asarray(log_z, jnp.float32), [None, None]
+        if memory_rows:
+            memories = [StateMemory.create(memory_rows, size, environment) for size in (out, environment.actions)]
+        return GFlowNet(environment, body, potentials, log_z_array, learned_back, *memories)
 
     def heads(self, state: Int[Array, " k"]) -> Heads:
         """Everything about one state. Labels that are not allowed have log probability -inf."""
         env, features = self.environment, self.environment.features(state)
         out = self.body(features) if self.memory is None else self.body(features) + self.memory(env, state)
+        potential = self.potentials(features)
+        if self.potential_memory is not None:
+            potential = potential + self.potential_memory(env, state)
         forward, back = out[: env.actions], out[env.actions : -1]
         ways = env.allowed_back(state)
         back = back if self.learned_back else jnp.zeros_like(back)
@@ -109,7 +115,7 @@ class GFlowNet(eqx.Module):
             masked_log_softmax(forward, env.allowed(state)),
             masked_log_softmax(back, ways),
             out[-1],
-            self.potentials(features),
+            potential,
         )
 
 
