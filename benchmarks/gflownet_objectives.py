@@ -95,6 +95,12 @@ def spread(values):
     return f"{known.mean():.4g}{error}{rest}"
 
 
+def at_least(runs, paid):
+    """Where a method never got to the goal: all it paid by what led paid, smallest over the seeds in which led got there."""
+    bounds = [run["calls"][-1] / value for run, value in zip(runs, paid, strict=False) if np.isfinite(value)]
+    return f"more than {min(bounds):.3g} ({len(bounds)} of {len(paid)})" if bounds else "not reached"
+
+
 def table(found, goals):
     """Rows of the table, and ratios of energies to those of learned decompositions, seed by seed."""
     rows, ratios = [], {}
@@ -108,7 +114,8 @@ def table(found, goals):
                 ratios[f"{name}, {words}, {method}"] = ratio.tolist()
                 last = spread([run[column][-1] for run in found[name][method]])
                 per = np.mean([run["calls"][-1] / run["trajectories"][-1] for run in found[name][method]])
-                rows.append([name, method, words, f"{per:.3g}", spread(values), spread(ratio), last])
+                times = spread(ratio) if np.isfinite(values).any() else at_least(found[name][method], paid["led"])
+                rows.append([name, method, words, f"{per:.3g}", spread(values), times, last])
         if "uniform" in found[name]:
             for column in ("top_mean", "modes"):
                 rows.append(
@@ -167,7 +174,8 @@ def main():
         notes=[
             f"{seeds} seeds; the same seed is the same start for all methods. Errors are standard errors over seeds.",
             "led, led-subtb: learned potentials with detailed and subtrajectory balance; fl: detailed balance, looking ahead; subtb, db: energies at the end only.",
-            "Ratios are of seeds with each other, of those where both reached the goal.",
+            "Ratios are of seeds with each other, of those where both reached the goal. More than: never reached; all that was paid, by what "
+            "led paid, smallest over the seeds where led reached it.",
             "fl draws as many objects as the others and pays for every step of each.",
         ],
         data={"histories": found, "ratios": ratios, "settings": {name: PROBLEMS[name][0] for name in found}},

@@ -32,12 +32,16 @@ from heatbath.training.objectives.gflownet import FlowBalance
 MOST, TRIES, FIRST_TEST, WIDTH, DEPTH = 24, 20, 100_000, 32, 3
 
 
-def train(rounds, count, path, seconds, beta):
-    """The network after ``rounds``, or after about ``seconds``; its leaves are kept."""
+def train(rounds, count, path, seconds, beta, start):
+    """The network after ``rounds``, or after about ``seconds``, begun with that of ``start`` if given; its leaves are kept."""
     graphs = [rb_graph(seed, smallest=100, largest=150).adjacency for seed in range(count)]
     environments = padded(graphs).environments(MOST)
     one = jax.tree.map(lambda leaf: leaf[0], environments)
     net = GraphGFlowNet.create(jax.random.key(0), one, width=WIDTH, depth=DEPTH)
+    before = {"seconds": 0.0, "rounds": 0, "calls": 0, "betas": []}
+    if start:
+        net = eqx.tree_at(lambda n: n.environment, network(start, graphs[0]), one)
+        before |= json.loads(start.with_suffix(".json").read_text())
     u = lambda x: -beta * jnp.sum(x).astype(jnp.float32)  # noqa: E731
     ahead = lambda state: -beta * jnp.sum(state == 1).astype(jnp.float32)  # noqa: E731
     objective = FlowBalance(u, draws=8, exploration=0.02, decomposition="forward-looking", partial_u=ahead)
@@ -54,10 +58,10 @@ def train(rounds, count, path, seconds, beta):
     path.with_suffix(".json").write_text(
         json.dumps(
             {
-                "rounds": int(carry.round),
-                "calls": int(carry.calls),
-                "seconds": time.perf_counter() - began,
-                "beta": beta,
+                "rounds": before["rounds"] + int(carry.round),
+                "calls": before["calls"] + int(carry.calls),
+                "seconds": before["seconds"] + time.perf_counter() - began,
+                "betas": [*before["betas"], beta],
                 "graphs": count,
             }
         )
@@ -132,6 +136,7 @@ def main():
     parser.add_argument("--graphs", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=600)
     parser.add_argument("--beta", type=float, default=32.0)
+    parser.add_argument("--start", type=Path, help="weights of an earlier training, at a higher temperature say")
     parser.add_argument("--train-graphs", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=1e9)
     parser.add_argument("--stage", choices=("all", "train", "judge", "solve"), default="all")
@@ -145,7 +150,7 @@ def main():
     kept = json.loads((work / "graphs.json").read_text()) if (work / "graphs.json").exists() else {}
     seeds = range(FIRST_TEST, FIRST_TEST + arguments.graphs)
     if arguments.stage in ("all", "train") and not path.exists():
-        train(arguments.rounds, arguments.train_graphs, path, arguments.seconds, arguments.beta)
+        train(arguments.rounds, arguments.train_graphs, path, arguments.seconds, arguments.beta, arguments.start)
     if arguments.stage in ("all", "judge"):
         judge(path, seeds, kept)
         (work / "graphs.json").write_text(json.dumps(kept))
@@ -176,7 +181,7 @@ def main():
         columns=["method", "graphs", "mean size", "standard error over graphs"],
         rows=table,
         notes=[
-            f"Network: {DEPTH} layers of width {WIDTH}, reward exp({made['beta']:g} |S|), {made['rounds']} rounds of 8 trajectories on "
+            f"Network: {DEPTH} layers of width {WIDTH}, reward exp(beta |S|) with beta {', then '.join(f'{b:g}' for b in made['betas'])}, {made['rounds']} rounds of 8 trajectories on "
             f"{made['graphs']} graphs of 100 to 150 vertices, {made['seconds']:.0f} s on a shared core.",
             "Minus greedy, graph by graph: "
             + "; ".join(f"{k}: {g.mean():.2f} ± {g.std(ddof=1) / np.sqrt(len(g)):.2f}" for k, g in gains.items())

@@ -2,6 +2,7 @@
 
 import functools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +13,10 @@ from heatbath.models.gflownets.enumeration import enumerate_states
 from heatbath.models.gflownets.environments import Bag
 from heatbath.models.gflownets.network import GFlowNet
 from heatbath.targets.sets import BagReward
-from heatbath.training.gflownet_training import FlowTraining
+from heatbath.training.gflownet_training import FlowTraining, _split
 from heatbath.training.gflownet_watch import Best, ExactLaw, jensen_shannon
 from heatbath.training.objectives.gflownet import FlowBalance
+from heatbath.training.trainable import trainable
 
 
 @functools.cache
@@ -105,6 +107,18 @@ def test_the_divergence_between_laws():
     p, q = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     assert jensen_shannon(p, p) == 0.0
     assert jensen_shannon(p, q) == pytest.approx(np.log(2))
+
+
+def test_what_belongs_to_the_potentials_is_trained_with_them():
+    """The memory of potentials would otherwise stand still in their own steps, and flows would pull at it."""
+    net = GFlowNet.create(jax.random.key(0), Bag(2, 3), width=4, depth=1, memory_rows=16)
+    flows, potentials = _split(eqx.filter(net, trainable(net)))
+    assert flows.potential_memory.table is None
+    assert flows.potentials.layers[0].weight is None
+    assert flows.memory.table.shape == (16, 5)
+    assert potentials.memory.table is None
+    assert potentials.body.layers[0].weight is None
+    assert potentials.potential_memory.table.shape == (16, 2)
 
 
 @pytest.mark.slow

@@ -86,7 +86,9 @@ class MoleculesConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """Perceptrons of ``depth`` hidden layers, and ``memory_rows`` (a power of two, or 0) for single states."""
+    """Perceptrons of ``depth`` hidden layers, and ``memory_rows`` (a power of two, or 0) for single states: no fewer than there
+    are states, or else some share a row.
+    """
 
     width: int = 64
     depth: int = 2
@@ -165,7 +167,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "molecules": {
             "problem": "molecules",
             "network": {"memory_rows": 2**14},
-            "training": {"rounds": 1500, "draws": 64, "replay": 64, "updates": 2, "potential_updates": 2, "rate": 1e-2},
+            "training": {
+                "rounds": 1500,
+                "draws": 128,
+                "replay": 128,
+                "updates": 1,
+                "potential_updates": 1,
+                "rate": 2e-2,
+            },
         },
         "full": {
             "goal": 0.05,
