@@ -10,10 +10,11 @@ import pytest
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets.enumeration import enumerate_states
-from heatbath.models.gflownets.environments import Bag
+from heatbath.models.gflownets.environments import Bag, Hypergrid
 from heatbath.models.gflownets.network import GFlowNet
-from heatbath.targets.sets import BagReward
-from heatbath.training.gflownet_training import FlowTraining, _split
+from heatbath.models.gflownets.rollout import Trajectory
+from heatbath.targets.sets import BagReward, GridReward
+from heatbath.training.gflownet_training import FlowTraining, Memory, _cut, _split
 from heatbath.training.gflownet_watch import Best, ExactLaw, jensen_shannon
 from heatbath.training.objectives.gflownet import FlowBalance
 from heatbath.training.trainable import trainable
@@ -107,6 +108,31 @@ def test_the_divergence_between_laws():
     p, q = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     assert jensen_shannon(p, p) == 0.0
     assert jensen_shannon(p, q) == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize("decomposition", ["none", "forward-looking"])
+def test_losses_of_cut_trajectories(decomposition):
+    """Leaving out what comes after the last end of a batch changes neither loss nor gradient; cutting a step too much would."""
+    env, target = Hypergrid(2, 9), GridReward(2, 9)
+    ahead = (lambda state: target.energy(state[:-1])) if decomposition == "forward-looking" else None
+    objective = FlowBalance(target.energy, draws=4, balance="subtb", decomposition=decomposition, partial_u=ahead)
+    net = GFlowNet.create(jax.random.key(0), env, width=4, depth=1)
+    process = FlowTraining(net, objective, rounds=1, remembered=4, rounds_per_chunk=1)
+    assert process._lengths() == [9, 17]
+    states = np.zeros((18, 3), int)  # up five times and to the side twice, then the end
+    states[1:8, :2] = np.cumsum([[1, 0]] * 5 + [[0, 1]] * 2, axis=0)
+    states[8:] = [5, 2, 1]
+    labels, valid = np.array([0] * 5 + [1, 1, 2] + [0] * 9), np.arange(17) < 8
+    path = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], Trajectory(states, labels, labels, valid))
+    batch = Memory(path, objective.energies(env, jax.tree.map(lambda leaf: leaf[0], path))[None], jnp.zeros(1, int))
+
+    def slopes(batch):
+        loss = lambda net: process._loss(jax.random.key(1), net, batch)[0]  # noqa: E731
+        return jax.tree.leaves(eqx.filter_jit(eqx.filter_value_and_grad(loss))(net))
+
+    whole, cut, short = slopes(batch), slopes(_cut(batch, 9)), slopes(_cut(batch, 7))
+    assert all(np.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(whole, cut, strict=True))
+    assert not np.allclose(whole[0], short[0], rtol=1e-3)
 
 
 def test_what_belongs_to_the_potentials_is_trained_with_them():

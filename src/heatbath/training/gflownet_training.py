@@ -24,6 +24,9 @@ from heatbath.training.schedules import Cosine
 from heatbath.training.trainable import trainable
 from heatbath.training.trainer import average
 
+#: Trajectories are not cut to fewer steps than about this many.
+SHORTEST_CUT = 8
+
 
 class Memory(NamedTuple):
     """The last trajectories (n of them), their energies (n, T+1), and the environment each belongs to."""
@@ -184,7 +187,27 @@ class FlowTraining(Process):
     def loss(
         self, key: Key[Array, ""], model: PyTree, batch: Memory
     ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
-        """Mean loss of the flows and of the potentials over remembered trajectories, and what else is worth watching."""
+        """Mean loss of the flows and of the potentials over remembered trajectories, and what else is worth watching.
+
+        Where paths may end early, what comes after the last end of the batch is left out: steps are cut to the next of a few
+        lengths, each half the following one, so that nothing is compiled more than a few times.
+        """
+        lengths = self._lengths()
+        if len(lengths) == 1:
+            return self._loss(key, model, batch)
+        steps = jnp.max(jnp.sum(batch.paths.valid, axis=1))
+        ways = [lambda n=n: self._loss(key, model, _cut(batch, n)) for n in lengths]
+        return jax.lax.switch(jnp.searchsorted(jnp.asarray(lengths), steps), ways)
+
+    def _lengths(self) -> list[int]:
+        """Numbers of steps for which the loss is compiled, in rising order; the last is the longest there is."""
+        env = self.model.environment
+        lengths = [env.longest]
+        while lengths[0] >= 2 * max(SHORTEST_CUT, env.shortest):
+            lengths.insert(0, -(-lengths[0] // 2))
+        return lengths if env.shortest < env.longest else lengths[-1:]
+
+    def _loss(self, key, model, batch):
         keys = jax.random.split(key, len(batch.context))
         of_one = lambda k, path, u, c: self.objective.of_path(k, self._at(model, c), path, u)  # noqa: E731
         flow, potential, metrics = jax.vmap(of_one)(keys, batch.paths, batch.energies, batch.context)
@@ -231,6 +254,15 @@ def _draw(training: FlowTraining, carry: FlowCarry, key: Array) -> tuple[FlowCar
     places = (carry.round * objective.draws + jnp.arange(objective.draws)) % training.remembered
     memory = jax.tree.map(lambda old, new: old.at[places].set(new.astype(old.dtype)), carry.memory, fresh)
     return carry._replace(memory=memory, calls=carry.calls + paid), fresh
+
+
+def _cut(batch: Memory, steps: int) -> Memory:
+    """Trajectories of at most ``steps`` steps in arrays of that length. States repeat the last one after the end, and of the
+    energies the last is that of the object.
+    """
+    paths = Trajectory(batch.paths.states[:, : steps + 1], *(leaf[:, :steps] for leaf in batch.paths[1:]))
+    energies = jnp.concatenate([batch.energies[:, :steps], batch.energies[:, -1:]], axis=1)
+    return Memory(paths, energies, batch.context)
 
 
 def _recalled(training: FlowTraining, carry: FlowCarry, key: Array, count: int) -> Memory:

@@ -36,6 +36,11 @@ class Environment(eqx.Module):
     def longest(self) -> int:
         """Largest number of steps of a path."""
 
+    @property
+    def shortest(self) -> int:
+        """A number of steps that no path falls short of; ``longest`` where all paths are equally long."""
+        return self.longest
+
     @abc.abstractmethod
     def initial(self) -> Int[Array, " k"]:
         """Where every path begins."""

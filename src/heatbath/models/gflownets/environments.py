@@ -38,6 +38,10 @@ class Hypergrid(Environment):
     def longest(self) -> int:
         return self.dimension * (self.side - 1) + 1
 
+    @property
+    def shortest(self) -> int:
+        return 1
+
     def initial(self):
         return jnp.zeros(self.dimension + 1, jnp.int32)
 
@@ -236,6 +240,10 @@ class IndependentSet(Environment):
     @property
     def longest(self) -> int:
         return self.most
+
+    @property
+    def shortest(self) -> int:
+        return 1
 
     def initial(self):
         return jnp.where(self.present, 0, 2).astype(jnp.int32)
