@@ -1,10 +1,12 @@
 """Largest independent sets of graphs of model RB: a flow network trained on the CPU beside greedy choice and the proven optimum.
 
     python benchmarks/independent_sets.py [--quick] [--graphs 100] [--rounds 600] [--work FOLDER]
+    python benchmarks/independent_sets.py --work COLDER --beta 100 --start FOLDER/network.npz
 
 The network learns from graphs of 100 to 150 vertices of the same model (smaller ones are cheaper, and its weights do not depend on the
 size), every round one trajectory on each of several graphs drawn at random, with reward exp(beta |S|). It is judged on graphs of 200 to
-300 vertices: the mean size of a draw, of the best of 20, and of the one set whose every step is the likeliest. Every set is checked to be independent and maximal. Trained weights, draws and optima are kept in
+300 vertices: the mean size of a draw, of the best of 20, and of the one set whose every step is the likeliest. Every set is checked to be
+independent and maximal. Trained weights, draws and optima are kept in
 FOLDER, so that a second call goes on where the first was stopped; ``--stage`` does a part of the whole.
 """
 
@@ -29,7 +31,7 @@ from heatbath.targets.graphs import greedy_independent_set, is_maximal_independe
 from heatbath.training.gflownet_training import FlowTraining
 from heatbath.training.objectives.gflownet import FlowBalance
 
-MOST, TRIES, FIRST_TEST, WIDTH, DEPTH = 24, 20, 100_000, 32, 3
+MOST, TRIES, WIDTH, DEPTH = 24, 20, 32, 3
 
 
 def train(rounds, count, path, seconds, beta, start):
@@ -134,6 +136,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--graphs", type=int, default=100)
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=200_000,
+        help="number of the first test graph; settings were chosen on 100000 to 100099",
+    )
     parser.add_argument("--rounds", type=int, default=600)
     parser.add_argument("--beta", type=float, default=32.0)
     parser.add_argument("--start", type=Path, help="weights of an earlier training, at a higher temperature say")
@@ -148,7 +156,7 @@ def main():
         arguments.graphs, arguments.rounds, arguments.train_graphs = 2, 20, 4
     path = work / ("quick.npz" if arguments.quick else "network.npz")
     kept = json.loads((work / "graphs.json").read_text()) if (work / "graphs.json").exists() else {}
-    seeds = range(FIRST_TEST, FIRST_TEST + arguments.graphs)
+    seeds = range(arguments.first, arguments.first + arguments.graphs)
     if arguments.stage in ("all", "train") and not path.exists():
         train(arguments.rounds, arguments.train_graphs, path, arguments.seconds, arguments.beta, arguments.start)
     if arguments.stage in ("all", "judge"):
@@ -187,6 +195,7 @@ def main():
             + "; ".join(f"{k}: {g.mean():.2f} ± {g.std(ddof=1) / np.sqrt(len(g)):.2f}" for k, g in gains.items())
             + ".",
             "Every drawn set was checked to be independent and maximal.",
+            f"Graphs {seeds[0]} to {seeds[-1]}; temperature and rounds were chosen on graphs 100000 to 100099.",
         ],
         data={"graphs": {str(seed): kept.get(str(seed)) for seed in seeds}, "training": made},
     )
