@@ -16,7 +16,7 @@ import pytest
 from scipy.optimize import minimize
 
 from heatbath.spaces import Discrete, Euclidean
-from heatbath.targets import clusters, lattice, liquids, mixtures, sets, spins, toy
+from heatbath.targets import boltzmann_machines, clusters, lattice, liquids, mixtures, sets, spins, toy
 from heatbath.targets.base import Target
 
 SIGMAS = 4.5
@@ -49,6 +49,7 @@ CASES = {
     "ising": Case(lambda: lattice.ising((2, 4), coupling=0.7, field=0.2)),
     "potts": Case(lambda: lattice.potts((2, 3), states=3, coupling=0.8, field=-0.3)),
     "spin-glass": Case(lambda: spins.spin_glass(8, scale=0.6, seed=3)),
+    "boltzmann-machine": Case(lambda: boltzmann_machines.boltzmann_machine((4, 3, 2), scale=0.8, seed=1)),
     "ising-chain": Case(lambda: lattice.ising_chain(30, field=0.1)),
     "grid-reward": Case(lambda: sets.GridReward(2, 6), (0.5, 1.0)),
     "bag-reward": Case(lambda: sets.BagReward(3, 5, 3), (1.0,)),
