@@ -170,7 +170,7 @@ def test_real_tables_end_in_their_own_units(tmp_path):
     extra = [word for value in more for word in ("--set", value)]
     assert main(["run", "nade", "--out", str(tmp_path / "run"), "-q", *words, *extra]) in (0, 4)
     model, card = densities.load_density(tmp_path / "run")
-    target = densities.learned_target(model, card)
+    target = densities.learned_target(model, card.target)
     means, scales = np.array(card.target["means"]), np.array(card.target["scales"])
     axes = [mean + scale * np.linspace(-9, 9, 301) for mean, scale in zip(means, scales, strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
@@ -179,6 +179,27 @@ def test_real_tables_end_in_their_own_units(tmp_path):
     assert density.sum() * cell == pytest.approx(1.0, abs=1e-3)
     draws = np.asarray(jax.vmap(lambda key: target.sample(key, 1.0))(jax.random.split(jax.random.key(0), 500)))
     assert (np.abs(draws.mean(axis=0) - means) < scales).all()
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "draws.npz")]) == 0
+    with np.load(tmp_path / "draws.npz") as archive:
+        kept = archive["samples"]
+    # 50 draws about means of 3 and -1: standardised ones would be about zero, many scales away from 3
+    assert (np.abs(kept.mean(axis=0) - means) < scales).all()
+
+
+def test_draws_of_a_run_are_exported(finished, tmp_path):
+    """`export` needs the space of what was drawn: the draws kept with a run would be out of reach of other programs."""
+    assert main(["export", str(finished / "run"), str(tmp_path / "draws.npz")]) == 0
+    with np.load(tmp_path / "draws.npz") as archive:
+        assert archive["samples"].shape == (50, 6)
+        assert set(np.unique(archive["samples"])) <= {0, 1}
+        assert np.ptp(archive["log_weights"]) < 1e-4, "exact draws have equal weights"
+
+
+def test_a_file_given_as_a_name_is_sent_to_its_setting():
+    """The most likely slip of a new user must be answered with the setting that was meant, not with a list of names."""
+    for name in ("mine/rows", "rows.csv"):
+        with pytest.raises(UsageError, match=rf"data\.path={name}"):
+            checked("quick", data={"name": name})
 
 
 def test_models_that_do_not_fit_are_refused(finished):

@@ -137,13 +137,13 @@ def target_and_proposal(model: Any, card: ModelCard) -> tuple[Target, Proposal]:
     """What a loaded model samples: its own density, exactly, or the law of a Boltzmann machine by annealing, with weights."""
     if card.kind == BOLTZMANN_MACHINE:
         return model, AnnealedMachine(levels=int(card.sizes["levels"]))
-    target = learned_target(model, card)
+    target = learned_target(model, card.target)
     return target, FromDistribution(target.model)
 
 
-def learned_target(model: Any, card: ModelCard) -> LearnedDensity:
-    """What a loaded model draws: its own density, in the units of the table that it was trained on."""
-    if "scales" in card.target:
-        means, scales = (jnp.asarray(card.target[name], float) for name in ("means", "scales"))
+def learned_target(model: Any, table: Mapping[str, Any]) -> LearnedDensity:
+    """What a model draws: its own density, in the units of the table that it was trained on, whose ``facts`` are given."""
+    if "scales" in table:
+        means, scales = (jnp.asarray(table[name], float) for name in ("means", "scales"))
         model = InOwnUnits(model, means, scales)
-    return LearnedDensity(model, discrete=card.target["table"] == "binary", name=str(card.target["name"]))
+    return LearnedDensity(model, discrete=table["table"] == "binary", name=str(table["name"]))

@@ -9,7 +9,7 @@ Method: arXiv 1605.02226. Where this differs: Adam with a moving average of the 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -191,6 +191,8 @@ class Prepared:
     config: NadeConfig
     split: Any
     key: Any
+    #: the density of the first model before it has learned anything; what is drawn has its space
+    target: Any
 
 
 # Without JAX ----------------------------------------------------------------------------------------------------------
@@ -261,13 +263,20 @@ def _check_data(data: DataConfig, base: Path | None) -> None:
             raise InvalidArgumentError(f"data.image is [rows, columns]; found {list(data.image)}")
         return
     if data.name not in DATA_SETS:
-        raise UsageError(f"there is no data set called {data.name!r}. {nearest(data.name, DATA_SETS)}")
+        raise UsageError(unknown_data(data.name, "data set", DATA_SETS))
     entry = DATA_SETS[data.name]
     if entry.kind != data.kind:
         raise UsageError(f"{data.name} is a {entry.kind} table; data.kind is {data.kind!r}")
     if data.fold >= entry.folds:
         raise InvalidArgumentError(f"{data.name} has the folds 0 to {entry.folds - 1}; data.fold is {data.fold}")
     place(data.name, Path(data.folder) if data.folder else None)
+
+
+def unknown_data(name: str, kind: str, known: Collection[str]) -> str:
+    """Why there is no such data; a name that looks like a file is sent to where files belong."""
+    if "/" in name or Path(name).suffix in (".npz", ".npy", ".csv", ".txt", ".amat"):
+        return f"there is no {kind} called {name!r}. A file or folder of yours belongs into data.path: --set data.path={name}"
+    return f"there is no {kind} called {name!r}. {nearest(name, known)}"
 
 
 def title(config: NadeConfig) -> str:
@@ -297,10 +306,12 @@ def prepare(config: NadeConfig, base: Path | None = None) -> Prepared:
     """Read and check the data; imports JAX."""
     import jax
 
-    from heatbath.experiments.nade_stages import read_data
+    from heatbath.experiments import densities, nade_stages
 
     config = check(config, base)
-    return Prepared(config, read_data(config, base), jax.random.key(config.seed))
+    split, key = nade_stages.read_data(config, base), jax.random.key(config.seed)
+    model = nade_stages.untrained(split, config, config.models[0], key)
+    return Prepared(config, split, key, densities.learned_target(model, densities.facts(split)))
 
 
 def kernel_names(prepared: Prepared) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ from heatbath.samplers.base import Cost
 from heatbath.samplers.importance import ImportanceSampler
 from heatbath.samplers.proposals import FromDistribution
 from heatbath.state import ThermoState
-from heatbath.targets.learned import LearnedDensity
 from heatbath.training import AdamW, Constant, EarlyStopping, HeldOutLoss, Trainer
 from heatbath.training.objectives import MaximumLikelihood
 from heatbath.training.objectives.missing_dimensions import MissingDimensions
@@ -254,7 +253,7 @@ def baseline(split: Split, settings: Any, name: str, seed: int) -> Any:
 
 # Draws ----------------------------------------------------------------------------------------------------------------
 def sampler(prepared: Any, done: Mapping[str, Any]) -> ImportanceSampler:
-    """Draws of the first model, with its own density as the energy."""
-    model, draws = trained(done, prepared.config.models[0]), prepared.config.draws.samples
-    target = LearnedDensity(model, discrete=prepared.split.kind == "binary", name=f"density of {prepared.split.name}")
-    return ImportanceSampler(target, ThermoState(1.0), FromDistribution(model), draws, min(AT_ONCE, draws))
+    """Draws of the first model in the table's own units, with its own density as the energy."""
+    draws = prepared.config.draws.samples
+    target = densities.learned_target(trained(done, prepared.config.models[0]), densities.facts(prepared.split))
+    return ImportanceSampler(target, ThermoState(1.0), FromDistribution(target.model), draws, min(AT_ONCE, draws))

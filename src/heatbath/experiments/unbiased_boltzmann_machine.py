@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from heatbath.errors import InvalidArgumentError, UsageError, nearest
-from heatbath.experiments.nade import DataConfig
+from heatbath.experiments.nade import DataConfig, unknown_data
 from heatbath.experiments.sample import RunConfig
 from heatbath.io.density_data import DATA_SETS, place
 
@@ -228,7 +228,7 @@ def _check_data(data: DataConfig, base: Path | None) -> None:
         return
     known = [BARS, *(name for name, entry in DATA_SETS.items() if entry.kind == "binary")]
     if data.name not in known:
-        raise UsageError(f"there is no binary data set called {data.name!r}. {nearest(data.name, known)}")
+        raise UsageError(unknown_data(data.name, "binary data set", known))
     if data.name != BARS:
         place(data.name, Path(data.folder) if data.folder else None)
 
