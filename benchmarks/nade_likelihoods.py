@@ -31,11 +31,12 @@ _REAL = {
     "network": {"hidden": 20, "components": 20},
     "training": {"validate_every": 60, "rate": 1e-2, "decay": 3.0, "ema": 0.995},
 }
+_MADE = {"network": {"layers": 1}, "training": {"decay": 1.0, "rate": 3e-4}}
 #: Settings of every table, those of single models laid over them, and the models.
 TABLES = {
     "dna": (
         {},
-        {"nade": {"training": {"decay": 0.3}}, "deep-nade": {"network": {"layers": 1}}},
+        {"nade": {"training": {"decay": 0.3}}, "deep-nade": {"network": {"layers": 1}}, "made": _MADE},
         ("nade", "deep-nade", "made"),
     ),
     "mushrooms": (
@@ -45,7 +46,7 @@ TABLES = {
     ),
     "nips": (
         {"training": {"validate_every": 12}},
-        {"deep-nade": {"network": {"layers": 1}, "training": {"decay": 0.3}}},
+        {"deep-nade": {"network": {"layers": 1}, "training": {"decay": 0.3}}, "made": _MADE},
         ("nade", "deep-nade", "made"),
     ),
     "red-wine": (_REAL, {}, ("nade",)),

@@ -99,10 +99,20 @@ def test_draws_have_the_stated_frequencies(name):
 
 
 def test_a_conditional_that_sees_itself_is_found_out():
-    """Negative control: without the mask on the last layer of MADE, the probabilities do not sum to one."""
+    """Negative control: without the masks of MADE's layers, the probabilities do not sum to one."""
     model = model_called("made")
-    open_mask = eqx.tree_at(lambda m: m.masks[-1], model, jnp.ones_like(model.masks[-1]))
+    open_mask = eqx.tree_at(lambda m: m.masks, model, tuple(jnp.ones_like(mask) for mask in model.masks))
     assert abs(np.exp(np.asarray(open_mask.log_probs(every(6)))).sum() - 1) > 0.01
+
+
+def test_direct_connections_lead_to_later_coordinates():
+    """Without hidden units' help MADE must still hold every autoregressive logistic regression, in its own order."""
+    model = made(KEY, 6, (3,), order=ORDER, dtype=WIDE)
+    model = eqx.tree_at(lambda m: m.weights, model, tuple(0 * weight for weight in model.weights))
+    model = eqx.tree_at(lambda m: m.direct, model, jax.random.normal(KEY, model.direct.shape, WIDE))
+    log_probs = np.asarray(jax.jit(lambda m, xs: m.log_probs(xs))(model, every(6)))
+    assert abs(np.exp(log_probs).sum() - 1) < 1e-12
+    assert log_probs.std() > 0.3, "direct connections do nothing"
 
 
 @pytest.mark.parametrize("name", ["nade", "deep-three", "made"])
