@@ -92,15 +92,15 @@ def row(method: str, temperature: float, found: dict) -> list:
 
 
 def ladder(sweeps: int) -> dict:
-    """Replica exchange from T = 2 to 0.35 by displacements alone: ``sweeps`` of every chain, and half as many of warm-up."""
+    """Replica exchange from T = 2 to 0.35 by displacements alone: six times ``sweeps`` of every chain, after as long a warm-up."""
     temperatures = (0.35, 0.4, 0.45, 0.5, 0.6, 0.72, 0.85, 1.0, 1.25, 1.6, 2.0)
     sampler = ParticleSampler(
         ternary_liquid(),
         1 / np.array(temperatures),
         ladders=CHAINS,
-        draws=sweeps // 40,
+        draws=6 * sweeps // 40,
         sweeps=40,
-        warmup=sweeps // 80,
+        warmup=6 * sweeps // 40,
         exchange=True,
     )
     began = time.perf_counter()
