@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from heatbath.errors import InvalidArgumentError, UsageError, nearest
+from heatbath.experiments.limits import check_counts
 from heatbath.experiments.sample import RunConfig
 
 NAME = "energy-decomposition-gflownet"
@@ -211,12 +212,7 @@ class Prepared:
 # Without JAX ----------------------------------------------------------------------------------------------------------
 def check(config: EnergyDecompositionConfig, base: Path | None = None) -> EnergyDecompositionConfig:
     """Refuse what can be refused at once."""
-    for path, (least, most) in _RANGES.items():
-        section, name = path.split(".")
-        value = getattr(getattr(config, section), name)
-        if value < least or (most is not None and value > most):
-            wanted = f"at least {least}" if most is None else f"between {least} and {most}"
-            raise InvalidArgumentError(f"{path} must be {wanted}; found {value}")
+    check_counts(config, _RANGES)
     training = config.training
     if not 0 <= training.exploration <= 1 or not 0 <= training.dropout < 1 or not 0 < training.decay <= 1:
         raise InvalidArgumentError(
@@ -236,7 +232,7 @@ def check(config: EnergyDecompositionConfig, base: Path | None = None) -> Energy
 
 
 #: Least and largest value of settings.
-_RANGES: Mapping[str, tuple[int, int | None]] = MappingProxyType(
+_RANGES: Mapping[str, int | tuple[int, int]] = MappingProxyType(
     {
         "bag.letters": (1, 10),
         "bag.size": (1, 30),
@@ -245,17 +241,17 @@ _RANGES: Mapping[str, tuple[int, int | None]] = MappingProxyType(
         "rna.length": (1, 50),
         "graph.vertices": (2, 22),
         "molecules.blocks": (1, 4),
-        "network.width": (1, None),
-        "network.depth": (1, None),
+        "network.width": 1,
+        "network.depth": 1,
         "network.memory_rows": (0, 2**22),
-        "training.seeds": (1, None),
-        "training.rounds": (1, None),
-        "training.draws": (1, None),
-        "training.replay": (0, None),
-        "training.updates": (1, None),
-        "training.potential_updates": (0, None),
-        "training.chunk": (1, None),
-        "sampler.samples": (1, None),
+        "training.seeds": 1,
+        "training.rounds": 1,
+        "training.draws": 1,
+        "training.replay": 0,
+        "training.updates": 1,
+        "training.potential_updates": 0,
+        "training.chunk": 1,
+        "sampler.samples": 1,
     }
 )
 

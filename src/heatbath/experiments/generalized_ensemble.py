@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from heatbath.errors import InvalidArgumentError, UsageError, nearest
+from heatbath.experiments.limits import check_counts
 from heatbath.experiments.sample import RunConfig
 
 NAME = "generalized-ensemble"
@@ -137,21 +138,16 @@ def check(config: GeneralizedEnsembleConfig, base: Path | None = None) -> Genera
     """Refuse what can be refused at once."""
     ranges = {
         "model.spins": (2, 14),
-        "sampler.samples": (1, None),
-        "sampler.chains": (4, None),
-        "sampler.thin": (1, None),
-        "sampler.warmup": (0, None),
-        "kernels.pairs": (1000, None),
+        "sampler.samples": 1,
+        "sampler.chains": 4,
+        "sampler.thin": 1,
+        "sampler.warmup": 0,
+        "kernels.pairs": 1000,
         "driven.spins": (2, 8),
-        "driven.trajectories": (4, None),
-        "driven.jumps": (100, None),
+        "driven.trajectories": 4,
+        "driven.jumps": 100,
     }
-    for path, (least, most) in ranges.items():
-        section, name = path.split(".")
-        value = getattr(getattr(config, section), name)
-        if value < least or (most is not None and value > most):
-            wanted = f"at least {least}" if most is None else f"between {least} and {most}"
-            raise InvalidArgumentError(f"{path} must be {wanted}; found {value}")
+    check_counts(config, ranges)
     if not 0 < config.model.density <= 1 or not 0 < config.inference.level < 1:
         raise InvalidArgumentError("model.density is in (0, 1] and inference.level in (0, 1)")
     if not (config.model.scale > 0 and config.driven.scale > 0):

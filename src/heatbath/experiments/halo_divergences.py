@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from heatbath.errors import InvalidArgumentError, MissingDataError, UsageError, nearest
+from heatbath.experiments.limits import check_counts, check_positive
 from heatbath.experiments.sample import RunConfig
 
 NAME = "halo-divergences"
@@ -100,18 +101,12 @@ class Prepared:
 def check(config: HaloDivergencesConfig, base: Path | None = None) -> HaloDivergencesConfig:
     """Refuse what can be refused at once."""
     halo, bounds = config.halo, config.bounds
-    for name in ("v0", "v_esc", "earth_speed", "density"):
-        value = getattr(halo, name)
-        if not (math.isfinite(value) and value > 0):
-            raise InvalidArgumentError(f"halo.{name} must be positive and finite; found {value}")
+    check_positive(halo, ("v0", "v_esc", "earth_speed", "density"), where="halo.")
     if halo.earth_speed >= halo.v_esc:
         raise InvalidArgumentError(
             f"halo.earth_speed must be below halo.v_esc; found {halo.earth_speed} and {halo.v_esc} km/s"
         )
-    if halo.streams < 10:
-        raise InvalidArgumentError(f"halo.streams must be at least 10; found {halo.streams}")
-    if bounds.masses < 2:
-        raise InvalidArgumentError(f"bounds.masses must be at least 2; found {bounds.masses}")
+    check_counts(config, {"halo.streams": 10, "bounds.masses": 2})
     for name in ("detectors", "divergences", "radii"):
         values = getattr(bounds, name)
         if not values or len(set(values)) < len(values):

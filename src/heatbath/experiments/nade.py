@@ -9,14 +9,16 @@ Method: arXiv 1605.02226. Where this differs: Adam with a moving average of the 
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from heatbath.errors import InvalidArgumentError, UsageError, nearest
+from heatbath.experiments import tables
+from heatbath.experiments.limits import check_counts
 from heatbath.experiments.sample import RunConfig
-from heatbath.io.density_data import DATA_SETS, place
+from heatbath.experiments.tables import DataConfig
 
 NAME = "nade"
 
@@ -43,24 +45,6 @@ MODELS: Mapping[str, Kind] = MappingProxyType(
 BASELINES: Mapping[str, str] = MappingProxyType(
     {"independent": "", "bernoulli-mixture": "binary", "gaussian": "real", "factor-analysers": "real"}
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """A published table by ``name``, or a file or folder of yours by ``path``, of ``kind`` "binary" or "real".
-
-    ``image``: rows and columns where the rows of your table are images. ``rule`` makes grey images binary. ``fold`` chooses among
-    splits, ``seed`` fixes what the papers leave open. ``folder`` holds the published files (empty: HEATBATH_DATA).
-    """
-
-    name: str = "digits-8"
-    path: str = ""
-    kind: Literal["binary", "real"] = "binary"
-    image: tuple[int, ...] = ()
-    rule: Literal["stochastic", "threshold"] = "stochastic"
-    fold: int = 0
-    seed: int = 0
-    folder: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,11 +182,7 @@ class Prepared:
 # Without JAX ----------------------------------------------------------------------------------------------------------
 def check(config: NadeConfig, base: Path | None = None) -> NadeConfig:
     """Refuse what can be refused at once: numbers, names, and data that are not there."""
-    for path, least in _LEAST.items():
-        section, name = path.split(".")
-        if getattr(getattr(config, section), name) < least:
-            found = getattr(getattr(config, section), name)
-            raise InvalidArgumentError(f"{path} must be at least {least}; found {found}")
+    check_counts(config, _LEAST)
     training = config.training
     if not training.rate > 0 or not training.clip > 0 or training.decay < 0 or not 0 <= training.ema < 1:
         raise InvalidArgumentError(
@@ -212,7 +192,7 @@ def check(config: NadeConfig, base: Path | None = None) -> NadeConfig:
     if not orders or min(orders) < 1:
         raise InvalidArgumentError(f"evaluation.orders holds numbers of orders, at least 1 each; found {list(orders)}")
     _check_names(config)
-    _check_data(config.data, base)
+    tables.check_table(config.data, base)
     return config
 
 
@@ -255,33 +235,9 @@ def _check_names(config: NadeConfig) -> None:
             )
 
 
-def _check_data(data: DataConfig, base: Path | None) -> None:
-    if data.path:
-        if not ((base or Path()) / data.path).exists():
-            raise UsageError(f"data.path is '{data.path}', which does not exist. Give a table or a folder of images.")
-        if data.image and (len(data.image) != 2 or min(data.image) < 1):
-            raise InvalidArgumentError(f"data.image is [rows, columns]; found {list(data.image)}")
-        return
-    if data.name not in DATA_SETS:
-        raise UsageError(unknown_data(data.name, "data set", DATA_SETS))
-    entry = DATA_SETS[data.name]
-    if entry.kind != data.kind:
-        raise UsageError(f"{data.name} is a {entry.kind} table; data.kind is {data.kind!r}")
-    if data.fold >= entry.folds:
-        raise InvalidArgumentError(f"{data.name} has the folds 0 to {entry.folds - 1}; data.fold is {data.fold}")
-    place(data.name, Path(data.folder) if data.folder else None)
-
-
-def unknown_data(name: str, kind: str, known: Collection[str]) -> str:
-    """Why there is no such data; a name that looks like a file is sent to where files belong."""
-    if "/" in name or Path(name).suffix in (".npz", ".npy", ".csv", ".txt", ".amat"):
-        return f"there is no {kind} called {name!r}. A file or folder of yours belongs into data.path: --set data.path={name}"
-    return f"there is no {kind} called {name!r}. {nearest(name, known)}"
-
-
 def title(config: NadeConfig) -> str:
     """A short name for the run."""
-    return f"{NAME}-{Path(config.data.path).stem if config.data.path else config.data.name}"
+    return tables.title(NAME, config.data)
 
 
 def attachments(config: NadeConfig) -> dict[str, Any]:
@@ -291,9 +247,7 @@ def attachments(config: NadeConfig) -> dict[str, Any]:
 
 def attached(config: NadeConfig) -> NadeConfig:
     """The configuration with paths from the root, so that the run can be resumed from anywhere."""
-    data = config.data
-    paths = {name: str(Path(getattr(data, name)).absolute()) for name in ("path", "folder") if getattr(data, name)}
-    return dataclasses.replace(config, data=dataclasses.replace(data, **paths))
+    return dataclasses.replace(config, data=tables.rooted(config.data))
 
 
 def extended(config: NadeConfig, samples: str) -> NadeConfig:

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from heatbath.errors import InvalidArgumentError, UsageError, nearest
+from heatbath.experiments.limits import check_counts
 from heatbath.experiments.sample import RunConfig
 
 NAME = "quantum-collisionless-boltzmann"
@@ -165,9 +166,7 @@ def check(config: QuantumConfig, base: Path | None = None) -> QuantumConfig:
     for name, value in (("algorithm.modes", algorithm.modes), ("collapse.read_modes", config.collapse.read_modes)):
         if not 1 <= value < grid.positions // 2:
             raise InvalidArgumentError(f"{name} lies in 1..{grid.positions // 2 - 1}; found {value}")
-    for name in ("shots", "levels", "shots_per_power"):
-        if getattr(config.collapse, name) < 1:
-            raise InvalidArgumentError(f"collapse.{name} must be at least 1; found {getattr(config.collapse, name)}")
+    check_counts(config.collapse, dict.fromkeys(("shots", "levels", "shots_per_power"), 1), where="collapse.")
     for name in config.collapse.readouts:
         if name not in READOUTS:
             raise UsageError(f"collapse.readouts holds {name!r}. {nearest(name, READOUTS)}")

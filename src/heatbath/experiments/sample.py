@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from heatbath.errors import InvalidArgumentError, StructureError, UsageError, nearest
 from heatbath.experiments.config import Quantity
+from heatbath.experiments.limits import check_counts
 from heatbath.experiments.methods import GENERATOR_METHODS, METHODS
 from heatbath.targets import registry
 from heatbath.units import beta_from_temperature, parse_quantity
@@ -255,10 +256,7 @@ def _check_target(target: TargetConfig, base: Path | None) -> None:
 
 
 def _check_numbers(config: SampleConfig) -> None:
-    for name in ("samples", "ladders", "rungs", "thin", "chunk"):
-        value = getattr(config.sampler, name)
-        if value != AUTO and value < 1:
-            raise InvalidArgumentError(f"sampler.{name} must be at least 1; found {value}")
+    check_counts(config.sampler, dict.fromkeys(("samples", "ladders", "rungs", "thin", "chunk"), 1), where="sampler.")
     if config.sampler.warmup != AUTO and config.sampler.warmup < 0:
         raise InvalidArgumentError(f"sampler.warmup must not be negative; found {config.sampler.warmup}")
     if not 0 <= config.seed < 2**63:

@@ -18,8 +18,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from heatbath.errors import InvalidArgumentError, UsageError
+from heatbath.errors import UsageError
 from heatbath.experiments import sample, train
+from heatbath.experiments.limits import check_counts
 from heatbath.experiments.train import Prepared, TrainConfig, attached, attachments, extended
 
 __all__ = [
@@ -124,11 +125,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 # Without JAX ----------------------------------------------------------------------------------------------------------
 def check(config: SequentialConfig, base: Path | None = None) -> SequentialConfig:
     """Refuse what can be refused at once, and fill in what depends on the configuration alone."""
-    for field in ("draws", "annealed", "particles", "moves", "at_once", "transport"):
-        least = 2 if field in ("annealed", "particles") else 1
-        if getattr(config.inference, field) < least:
-            found = getattr(config.inference, field)
-            raise InvalidArgumentError(f"inference.{field} must be at least {least}; found {found}")
+    least = {"draws": 1, "annealed": 2, "particles": 2, "moves": 1, "at_once": 1, "transport": 1}
+    check_counts(config.inference, least, where="inference.")
     if not sample.is_molecule(config.target):
         name = config.target.name
         raise UsageError(

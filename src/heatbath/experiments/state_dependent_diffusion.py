@@ -10,13 +10,13 @@ Subject: arXiv 0707.2234. All formulas are derived here; the numbers beside whic
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from heatbath.errors import InvalidArgumentError, UsageError
+from heatbath.experiments.limits import check_counts, check_positive
 from heatbath.experiments.sample import RunConfig
 
 NAME = "state-dependent-diffusion"
@@ -108,19 +108,13 @@ def check(config: DiffusionConfig, base: Path | None = None) -> DiffusionConfig:
     for alpha in dynamics.alphas:
         if not 0 <= alpha <= 1:
             raise InvalidArgumentError(f"a convention alpha lies between 0 (Ito) and 1 (anti-Ito); found {alpha}")
-    positive = {f"model.{name}": getattr(model, name) for name in ("weight", "repulsion", "range")}
-    positive |= {f"dynamics.{name}": getattr(dynamics, name) for name in ("time_step", "time", "path_time", "coarse")}
-    for name, value in positive.items():
-        if not (math.isfinite(value) and value > 0):
-            raise InvalidArgumentError(f"{name} must be positive and finite; found {value}")
+    check_positive(model, ("weight", "repulsion", "range"), where="model.")
+    check_positive(dynamics, ("time_step", "time", "path_time", "coarse"), where="dynamics.")
     if dynamics.time_step > dynamics.time:
         raise InvalidArgumentError(
             f"dynamics.time_step is at most dynamics.time; found {dynamics.time_step} and {dynamics.time}"
         )
-    least = {"particles": 400, "paths": 100, "record": 1}
-    for name, smallest in least.items():
-        if getattr(dynamics, name) < smallest:
-            raise InvalidArgumentError(f"dynamics.{name} must be at least {smallest}; found {getattr(dynamics, name)}")
+    check_counts(dynamics, {"particles": 400, "paths": 100, "record": 1}, where="dynamics.")
     return config
 
 

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from heatbath.errors import InvalidArgumentError, UsageError
+from heatbath.experiments.limits import check_counts, check_positive
 from heatbath.experiments.sample import RunConfig
 
 NAME = "supercooled-liquid"
@@ -132,15 +133,8 @@ def check(config: LiquidConfig, base: Path | None = None) -> LiquidConfig:
         "population.members": 10, "population.sweeps": 1, "population.start_sweeps": 1, "flow.members": 20,
         "flow.radial": 2, "flow.steps": 1, "flow.refine": 0,
     }  # fmt: skip
-    for name, smallest in least.items():
-        part, field = name.split(".")
-        value = getattr(getattr(config, part), field)
-        if value < smallest:
-            raise InvalidArgumentError(f"{name} must be at least {smallest}; found {value}")
-    positive = {"goal": config.goal, "chains.time_step": config.chains.time_step, "flow.rate": config.flow.rate}
-    for name, value in positive.items():
-        if not (math.isfinite(value) and value > 0):
-            raise InvalidArgumentError(f"{name} must be positive and finite; found {value}")
+    check_counts(config, least)
+    check_positive(config, ("goal", "chains.time_step", "flow.rate"))
     if not 0 < config.chains.exchange_share < 1:
         raise InvalidArgumentError(f"chains.exchange_share lies between 0 and 1; found {config.chains.exchange_share}")
     return config

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from heatbath.errors import InvalidArgumentError, UsageError
 from heatbath.experiments import train
+from heatbath.experiments.limits import check_counts
 from heatbath.experiments.sample import AUTO
 from heatbath.experiments.train import (
     ModelConfig,
@@ -115,9 +116,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 def check(config: SteerableConfig, base: Path | None = None) -> SteerableConfig:
     """Refuse what can be refused at once, and fill in what depends on the configuration alone."""
     inference = config.inference
-    for name, least in {"draws": 2, "at_once": 1, "rounds": 1, "warmup": 0, "ladders": 0}.items():
-        if getattr(inference, name) < least:
-            raise InvalidArgumentError(f"inference.{name} must be at least {least}; found {getattr(inference, name)}")
+    least = {"draws": 2, "at_once": 1, "rounds": 1, "warmup": 0, "ladders": 0}
+    check_counts(inference, least, where="inference.")
     for name in ("plain_rungs", "flow_rungs"):
         if getattr(inference, name) == 1 or getattr(inference, name) < 0:
             raise InvalidArgumentError(f"inference.{name} is 0 or at least 2; found {getattr(inference, name)}")

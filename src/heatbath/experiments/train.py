@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from heatbath.errors import InvalidArgumentError, UsageError
 from heatbath.experiments import generators, sample
 from heatbath.experiments.config import Quantity
+from heatbath.experiments.limits import check_counts
 from heatbath.experiments.sample import AUTO, RunConfig, SamplerConfig, TargetConfig
 
 #: Draws from which the finished model's efficiency is measured (``generator_training.FINAL_DRAWS``, read without JAX).
@@ -146,10 +147,8 @@ def _with_defaults(training: TrainingConfig, kind: str) -> TrainingConfig:
 
 
 def _check_training(training: TrainingConfig) -> None:
-    for name in ("steps", "batch_size", "validate_every", "validation_draws", "chunk", "frames"):
-        value = getattr(training, name)
-        if value != AUTO and value < 1:
-            raise InvalidArgumentError(f"training.{name} must be at least 1; found {value}")
+    counts = ("steps", "batch_size", "validate_every", "validation_draws", "chunk", "frames")
+    check_counts(training, dict.fromkeys(counts, 1), where="training.")
     for name in ("rate", "clip"):
         if not getattr(training, name) > 0:
             raise InvalidArgumentError(f"training.{name} must be positive; found {getattr(training, name)}")

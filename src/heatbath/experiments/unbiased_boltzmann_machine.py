@@ -16,9 +16,10 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from heatbath.errors import InvalidArgumentError, UsageError, nearest
-from heatbath.experiments.nade import DataConfig, unknown_data
+from heatbath.experiments import tables
+from heatbath.experiments.limits import check_counts
 from heatbath.experiments.sample import RunConfig
-from heatbath.io.density_data import DATA_SETS, place
+from heatbath.experiments.tables import DataConfig
 
 NAME = "unbiased-boltzmann-machine"
 
@@ -167,10 +168,7 @@ class Prepared:
 # Without JAX ----------------------------------------------------------------------------------------------------------
 def check(config: MachineExperimentConfig, base: Path | None = None) -> MachineExperimentConfig:
     """Refuse what can be refused at once: numbers, names, and data that are not there."""
-    for path, least in _LEAST.items():
-        section, name = path.split(".")
-        if (found := getattr(getattr(config, section), name)) < least:
-            raise InvalidArgumentError(f"{path} must be at least {least}; found {found}")
+    check_counts(config, _LEAST)
     training, hidden = config.training, config.machine.hidden
     if not training.rate > 0 or not 0 <= training.ema < 1 or not config.machine.scale > 0:
         raise InvalidArgumentError("training.rate and machine.scale are positive, training.ema in [0, 1)")
@@ -189,7 +187,7 @@ def check(config: MachineExperimentConfig, base: Path | None = None) -> MachineE
     for name in config.rules:
         if name not in RULES:
             raise UsageError(f"rules holds {name!r}. {nearest(name, RULES)}")
-    _check_data(config.data, base)
+    tables.check_table(config.data, base, made_here=(BARS,), kind="binary")
     return config
 
 
@@ -217,25 +215,9 @@ _LEAST: Mapping[str, int] = MappingProxyType(
 )
 
 
-def _check_data(data: DataConfig, base: Path | None) -> None:
-    if data.kind != "binary":
-        raise UsageError("Boltzmann machines of this experiment are of zeros and ones: data.kind is 'binary'")
-    if data.path:
-        if not ((base or Path()) / data.path).exists():
-            raise UsageError(f"data.path is '{data.path}', which does not exist. Give a table or a folder of images.")
-        if data.image and (len(data.image) != 2 or min(data.image) < 1):
-            raise InvalidArgumentError(f"data.image is [rows, columns]; found {list(data.image)}")
-        return
-    known = [BARS, *(name for name, entry in DATA_SETS.items() if entry.kind == "binary")]
-    if data.name not in known:
-        raise UsageError(unknown_data(data.name, "binary data set", known))
-    if data.name != BARS:
-        place(data.name, Path(data.folder) if data.folder else None)
-
-
 def title(config: MachineExperimentConfig) -> str:
     """A short name for the run."""
-    return f"{NAME}-{Path(config.data.path).stem if config.data.path else config.data.name}"
+    return tables.title(NAME, config.data)
 
 
 def attachments(config: MachineExperimentConfig) -> dict[str, Any]:
@@ -245,9 +227,7 @@ def attachments(config: MachineExperimentConfig) -> dict[str, Any]:
 
 def attached(config: MachineExperimentConfig) -> MachineExperimentConfig:
     """The configuration with paths from the root, so that the run can be resumed from anywhere."""
-    data = config.data
-    paths = {name: str(Path(getattr(data, name)).absolute()) for name in ("path", "folder") if getattr(data, name)}
-    return dataclasses.replace(config, data=dataclasses.replace(data, **paths))
+    return dataclasses.replace(config, data=tables.rooted(config.data))
 
 
 def extended(config: MachineExperimentConfig, samples: str) -> MachineExperimentConfig:
