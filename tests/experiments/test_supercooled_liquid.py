@@ -17,7 +17,7 @@ pytest.importorskip("numba", reason="needs the extra 'liquids'")
 SMALL = {
     "temperatures": (0.8, 1.0, 1.3),
     "compared": 0.8,
-    "chains": {"chains": 3, "draws": 40, "sweeps": 5, "warmup": 40},
+    "chains": {"chains": 3, "draws": 40, "sweeps": 5, "warmup": 40, "ladder_factor": 1},
     "population": {"populations": 2, "members": 32, "hottest": 2.0, "ratio": 1.2, "sweeps": 20, "start_sweeps": 200},
     "flow": {"members": 64, "sweeps": 20, "ratio": 1.3, "radial": 6},
 }

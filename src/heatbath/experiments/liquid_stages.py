@@ -245,13 +245,14 @@ class FlowFits(Process):
 def chains(prepared: Any, method: str) -> ParticleSampler:
     """The sampler of one of the methods that move chains."""
     config, settings = prepared.config, prepared.config.chains
+    longer = settings.ladder_factor if method == "tempering" else 1
     return ParticleSampler(
         prepared.target,
         1 / np.asarray(config.temperatures),
         ladders=settings.chains,
-        draws=settings.draws,
+        draws=longer * settings.draws,
         sweeps=settings.sweeps,
-        warmup=settings.warmup,
+        warmup=longer * settings.warmup,
         moves="dynamics" if method == "dynamics" else "metropolis",
         exchange_share=settings.exchange_share if method == "swap" else 0.0,
         exchange=method == "tempering",

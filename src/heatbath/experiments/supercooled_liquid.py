@@ -30,13 +30,16 @@ POPULATION_METHODS = ("annealing", "flow-annealing")
 class ChainsConfig:
     """``chains`` independent chains or ladders; ``draws`` records ``sweeps`` sweeps (or steps) apart, after ``warmup`` records.
 
-    ``exchange_share`` of the moves of swap Monte Carlo are exchanges; ``time_step`` is that of the dynamics.
+    Ladders of parallel tempering are ``ladder_factor`` times as long, warm-up included: what a ladder has to carry down from its
+    hottest rung takes long to arrive. ``exchange_share`` of the moves of swap Monte Carlo are exchanges; ``time_step`` is that of
+    the dynamics.
     """
 
     chains: int = 8
     draws: int = 1800
     sweeps: int = 20
     warmup: int = 1200
+    ladder_factor: int = 3
     exchange_share: float = 0.2
     time_step: float = 0.005
 
@@ -49,8 +52,8 @@ class PopulationConfig:
     ``ratio`` at most, and a member makes ``sweeps`` sweeps while the temperature falls by a factor of e.
     """
 
-    populations: int = 5
-    members: int = 100
+    populations: int = 8
+    members: int = 250
     hottest: float = 5.0
     ratio: float = 1.08
     sweeps: int = 3000
@@ -132,7 +135,7 @@ def check(config: LiquidConfig, base: Path | None = None) -> LiquidConfig:
     if config.particles != 44 and (config.particles < 43 or config.particles % 43):
         raise InvalidArgumentError(f"particles must be 44 or a multiple of 43; found {config.particles}")
     least = {
-        "chains.chains": 2, "chains.draws": 20, "chains.sweeps": 1, "chains.warmup": 1, "population.populations": 2,
+        "chains.chains": 2, "chains.draws": 20, "chains.sweeps": 1, "chains.warmup": 1, "chains.ladder_factor": 1, "population.populations": 2,
         "population.members": 10, "population.sweeps": 1, "population.start_sweeps": 20, "flow.members": 20,
         "flow.sweeps": 1, "flow.radial": 2, "flow.steps": 1, "flow.refine": 0,
     }  # fmt: skip
