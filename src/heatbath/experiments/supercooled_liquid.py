@@ -62,8 +62,10 @@ class PopulationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FlowConfig:
-    """Flows of ``radial`` functions per pair of species and ``steps`` integrator steps, one per temperature; these may lie further
-    apart (``ratio``) than without flows. They are fitted to a pilot of ``members`` cooled with ``sweeps`` as above. ``refine`` steps of training by the work (reverse Kullback-Leibler, ``rate``) follow the least-squares fit; 0 for none.
+    """Flows of ``radial`` functions per pair of species and ``steps`` integrator steps, one per temperature.
+
+    Temperatures may lie further apart (``ratio``) than without flows. The fit is to a pilot of ``members`` cooled with ``sweeps``
+    as above; ``refine`` steps of training by the work (reverse Kullback-Leibler, ``rate``) follow it; 0 for none.
     """
 
     members: int = 100
@@ -135,9 +137,9 @@ def check(config: LiquidConfig, base: Path | None = None) -> LiquidConfig:
     if config.particles != 44 and (config.particles < 43 or config.particles % 43):
         raise InvalidArgumentError(f"particles must be 44 or a multiple of 43; found {config.particles}")
     least = {
-        "chains.chains": 2, "chains.draws": 20, "chains.sweeps": 1, "chains.warmup": 1, "chains.ladder_factor": 1, "population.populations": 2,
-        "population.members": 10, "population.sweeps": 1, "population.start_sweeps": 20, "flow.members": 20,
-        "flow.sweeps": 1, "flow.radial": 2, "flow.steps": 1, "flow.refine": 0,
+        "chains.chains": 2, "chains.draws": 20, "chains.sweeps": 1, "chains.warmup": 1, "chains.ladder_factor": 1,
+        "population.populations": 2, "population.members": 10, "population.sweeps": 1, "population.start_sweeps": 20,
+        "flow.members": 20, "flow.sweeps": 1, "flow.radial": 2, "flow.steps": 1, "flow.refine": 0,
     }  # fmt: skip
     for name, smallest in least.items():
         part, field = name.split(".")
