@@ -62,7 +62,7 @@ def fit_path(
 ) -> list[WorkRate]:
     """The velocities at every one of ``betas`` from the draws at all of them: beta w(beta) = a + b (beta - the middle).
 
-    Each temperature counts with the inverse of its variance of U. Raises ``InvalidArgumentError`` for fewer than ten draws at any.
+    Each temperature counts with the inverse of its variance of U. Raises ``InvalidArgumentError`` for fewer than ten draws.
     """
     if len(draws) != len(betas) or min(len(xs) for xs in draws) < 10:
         raise InvalidArgumentError(
