@@ -42,12 +42,12 @@ STEP = 1.5
 OPTIONS = {
     "local Monte Carlo": ({}, 10, 200_000),
     "swap Monte Carlo": ({"exchange_share": 0.2}, 10, 200_000),
-    "molecular dynamics": ({"moves": "dynamics", "time_step": 0.02}, 50, 120_000),
+    "molecular dynamics": ({"moves": "dynamics", "time_step": 0.02}, 50, 80_000),
 }
 #: Ladders side by side, and records of each, ten sweeps apart.
 LADDERS, ROUNDS = 1024, 6000
 #: Members of one population, sweeps at every temperature, and the temperatures on the way.
-MEMBERS, SWEEPS, LEVELS = 60_000, 30, (0.7, 1.0)
+MEMBERS, SWEEPS, LEVELS = 40_000, 30, (0.7, 1.0)
 
 
 def moments(liquid: Liquid, energies: np.ndarray) -> dict:

@@ -165,9 +165,9 @@ def tables(found: dict[str, Any]) -> tuple[list[list[str]], list[str]]:
         f"Reference: swap Monte Carlo, U/N = {value:.4f} ± {error:.4f}. One energy is one sum over all pairs; seconds are of processor time.",
         "Errors of costs and factors are those of their logarithms, by leaving out one of 5 seeds.",
         "Chains and ladders: 4 per seed, cooled from T = 5, the later half averaged, at their cheapest length; 'more than': the mean "
-        "of the longest still differs by more than the goal. Populations: 4 of 125 members per seed, weighted by their estimates of Z.",
-        "Tuned beforehand on other seeds: members against sweeps of the populations at equal cost (50 to 250, 1500 to 6000 sweeps "
-        "per factor of e in T), where they begin (T = 2 or 5), the spacing of the ladder, the time step of the dynamics (0.01).",
+        "of the longest still differs by more than the goal. Populations: 4 of 60 members per seed, weighted by their estimates of Z.",
+        "Tuned beforehand on other seeds: members against sweeps of the populations at equal cost (50 to 400 members, 1500 to 6000 "
+        "sweeps per factor of e; then more sweeps where the liquid is cold), where they begin (T = 2 or 5), the time step (0.01).",
     ]
     for name, agreement in found["agreement"].items():
         parts = [

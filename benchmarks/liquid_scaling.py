@@ -30,11 +30,11 @@ from heatbath.targets.liquids import ternary_liquid
 TEMPERATURE, HOTTEST, COUNTS, SEEDS, UNITS = 0.6, 1.2, (43, 86, 172), range(5), 2
 METHODS = ("swap", "tempering", "flow")
 #: Records of chains and ladders, ten sweeps apart; half as many before them are thrown away.
-RECORDS = 800
+RECORDS = 600
 #: A rung of the ladder and a level of the population at N = 43, as factors in temperature.
 RUNG, LEVEL = 1.22, 1.12
-POPULATION = supercooled_liquid.PopulationConfig(UNITS, 24, 5.0, 1.08, 1500, 600)
-FLOW = supercooled_liquid.FlowConfig(members=60, sweeps=300, ratio=LEVEL)
+POPULATION = supercooled_liquid.PopulationConfig(UNITS, 16, 5.0, 1.08, 2000, 600)
+FLOW = supercooled_liquid.FlowConfig(members=50, sweeps=300, ratio=LEVEL)
 
 
 def spaced(ratio: float, count: int) -> float:

@@ -44,7 +44,7 @@ class PopulationCarry(NamedTuple):
 class Cooling(Process):
     """Independent populations cooled from ``betas[0]`` to the last, with or without flows; one level at a time.
 
-    sweeps:  of every member while beta grows by a factor of e.
+    sweeps:  of every member (``level_sweeps``).
     weights: (levels - 1, species, species, radial, time) of the flows, or None.
     """
 
@@ -116,9 +116,19 @@ START_SHARE, START_STEPS = 0.25, 10
 RECORDS = 10
 
 
+#: Sweeps per step in log T grow with this power of beta. What relaxes slowly (which species sits next to which) takes the longer the
+#: colder the liquid, and where a population cools too fast for it, weights alone must mend it, at an exponential price.
+SLOWING = 1.5
+
+
+def level_sweeps(sweeps: int, before: float, after: float) -> float:
+    """Sweeps from beta ``before`` to ``after``: ``sweeps`` per factor of e at beta = 1, beta^SLOWING times as many elsewhere."""
+    return sweeps * (after**SLOWING - before**SLOWING) / SLOWING
+
+
 def level_moves(target: Liquid, sweeps: int, ends: tuple[float, float]) -> ParticleSweeps:
-    """The moves at a level: as many sweeps as belong to the step from ``ends[0]`` to ``ends[1]``, in whole records."""
-    own = max(1, round(sweeps * float(np.log(ends[1] / ends[0]))))
+    """The moves at a level, in whole records."""
+    own = max(1, round(level_sweeps(sweeps, *ends)))
     return ParticleSweeps(target, own, records=min(RECORDS, own))
 
 
@@ -333,7 +343,7 @@ def _population_cost(prepared: Any, *, flows: bool) -> int:
     config, settings = prepared.config, prepared.config.population
     betas = cooling_betas(config, config.flow.ratio if flows else settings.ratio)
     maps = (1 + 4 * config.flow.steps) * (len(betas) - 1) if flows else 0
-    sweeps = settings.start_sweeps + settings.sweeps * math.log(betas[-1] / betas[0])
+    sweeps = settings.start_sweeps + level_sweeps(settings.sweeps, betas[0], betas[-1])
     per_member = 4 * sweeps + RECORDS * len(betas) + maps
     return round(settings.populations * settings.members * per_member)
 
@@ -341,7 +351,7 @@ def _population_cost(prepared: Any, *, flows: bool) -> int:
 def _pilot_cost(prepared: Any) -> int:
     config, settings = prepared.config, prepared.config.flow
     betas = cooling_betas(config, settings.ratio)
-    sweeps = config.population.start_sweeps + settings.sweeps * math.log(betas[-1] / betas[0])
+    sweeps = config.population.start_sweeps + level_sweeps(settings.sweeps, betas[0], betas[-1])
     refined = (len(betas) - 1) * settings.refine * 256
     return round(settings.members * (4 * sweeps + (RECORDS + 3) * len(betas))) + refined
 

@@ -49,14 +49,14 @@ class PopulationConfig:
     """``populations`` independent ones of ``members``, cooled from the temperature ``hottest``.
 
     Every member begins there as a chain of its own, with ``start_sweeps`` sweeps; successive temperatures differ by the factor
-    ``ratio`` at most, and a member makes ``sweeps`` sweeps while the temperature falls by a factor of e.
+    ``ratio`` at most, and a member makes ``sweeps`` sweeps per factor of e at T = 1, more of them the colder it is.
     """
 
     populations: int = 8
-    members: int = 250
+    members: int = 64
     hottest: float = 5.0
     ratio: float = 1.08
-    sweeps: int = 3000
+    sweeps: int = 8000
     start_sweeps: int = 600
 
 
@@ -104,12 +104,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "quick": {
             "temperatures": (0.4, 0.5, 0.6, 0.72, 0.85, 1.0),
             "chains": {"chains": 4, "draws": 200, "warmup": 200},
-            "population": {"populations": 3, "members": 40, "sweeps": 1000},
+            "population": {"populations": 3, "members": 32, "sweeps": 1500},
             "flow": {"members": 60, "sweeps": 200},
         },
         "full": {
             "chains": {"draws": 40_000, "warmup": 10_000},
-            "population": {"populations": 8, "members": 2000, "sweeps": 10_000, "start_sweeps": 2000},
+            "population": {"populations": 8, "members": 1000, "sweeps": 30_000, "start_sweeps": 2000},
             "flow": {"members": 1000, "sweeps": 2000, "radial": 16, "steps": 2, "refine": 10_000},
         },
     }
