@@ -116,8 +116,8 @@ START_SHARE, START_STEPS = 0.25, 10
 RECORDS = 10
 
 
-#: Sweeps per step in log T grow with this power of beta. What relaxes slowly (which species sits next to which) takes the longer the
-#: colder the liquid, and where a population cools too fast for it, weights alone must mend it, at an exponential price.
+#: Sweeps per step in log T grow with this power of beta. What relaxes slowly (which species sits next to which) takes the longer
+#: the colder the liquid, and where a population cools too fast for it, weights alone must mend it, at an exponential price.
 SLOWING = 1.5
 
 
