@@ -69,19 +69,20 @@ def fit_path(
             f"expected ten draws or more at each of {len(betas)} temperatures; found {[len(xs) for xs in draws]}"
         )
     middle = 0.5 * (min(betas) + max(betas))
-    gram, moment, kept = 0.0, 0.0, []
+    functions = 2 * len(np.triu_indices(len(liquid.counts))[0]) * velocity.weights.shape[2]
+    gram, moment, kept = np.zeros((functions, functions)), np.zeros(functions), []
     for xs, beta in zip(draws, betas, strict=True):
         energies, features = _rates(liquid, velocity, xs, beta)
         held = np.arange(len(xs)) % 5 == 4
-        kept.append((energies[held], features[held]))
+        kept.append((energies[held], features[held], beta))
         centred, response = features[~held] - features[~held].mean(0), energies[~held] - energies[~held].mean()
         both = np.concatenate([centred, (beta - middle) * centred], axis=1) / beta
         weight = 1 / (len(response) * response.var())
         gram, moment = gram + weight * both.T @ both, moment + weight * both.T @ response
     constant, slope = np.split(_least_squares(gram, moment, ridge), 2)
     return [
-        _work_rate(liquid, velocity, *held, (constant + (beta - middle) * slope) / beta)
-        for held, beta in zip(kept, betas, strict=True)
+        _work_rate(liquid, velocity, energies, features, (constant + (beta - middle) * slope) / beta)
+        for energies, features, beta in kept
     ]
 
 
