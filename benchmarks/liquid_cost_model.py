@@ -26,7 +26,7 @@ LABELS = {
 def compare(data: dict[str, list[dict]]) -> dict[str, Any]:
     """Costs of every method in ``data`` (pieces by seed), and what the flow saves, with errors by leaving out seeds."""
     truth = data["reference"][0][f"{TEMPERATURE:g}"]["energy"]
-    methods = {name: pieces for name, pieces in data.items() if name != "reference"}
+    methods = {name: pieces for name, pieces in data.items() if name not in ("reference", "relaxation")}
     found = {}
     for name, pieces in methods.items():
         law = _populations if "log_z" in pieces[0] else _chains
@@ -49,7 +49,8 @@ def compare(data: dict[str, list[dict]]) -> dict[str, Any]:
     agreement = {
         name: _agreement(pieces, data["reference"][0]) for name, pieces in methods.items() if "log_z" in pieces[0]
     }
-    return {"reference": data["reference"][0], "methods": found, "factors": factors, "agreement": agreement}
+    once = {name: data[name][0] for name in ("reference", "relaxation")}
+    return once | {"methods": found, "factors": factors, "agreement": agreement}
 
 
 def _jackknife(values: np.ndarray) -> float:
@@ -174,4 +175,9 @@ def tables(found: dict[str, Any]) -> tuple[list[list[str]], list[str]]:
             f"T = {t}: {value:.4f} ± {error:.4f} ({z:+.1f} errors off)" for t, (value, error, z) in agreement.items()
         ]
         notes.append(f"{LABELS[name].capitalize()} at its temperatures: {'; '.join(parts)}.")
+    for t, (lags, values, errors) in found["relaxation"].items():
+        parts = [f"{v:.2f} ± {e:.2f} after {lag}" for lag, v, e in zip(lags, values, errors, strict=True)]
+        notes.append(
+            f"Autocorrelation of U under one-particle moves at T = {t}, from equilibrium: {', '.join(parts)} sweeps."
+        )
     return rows, notes

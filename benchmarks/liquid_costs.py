@@ -42,6 +42,8 @@ LADDER = (0.4, 0.49, 0.6, 0.73, 0.89, 1.09)
 POPULATION = {"populations": 4, "members": 60, "hottest": 5.0, "ratio": 1.08, "sweeps": 8000, "start_sweeps": 600}
 FLOW = {"members": 100, "sweeps": 600, "ratio": 1.12, "radial": 8, "steps": 1}
 MARKS = (0.35, 0.4, 0.5)
+#: Lags in sweeps at which the relaxation of U is looked at.
+RELAXATION = {1.0: (50, 200, 500, 1000, 2000), 0.6: (50, 200, 1000, 3000, 6000), 0.4: (50, 200, 1000, 3000, 10_000)}
 
 
 def cooled(count: int, seed: int) -> tuple[Chains, float]:
@@ -153,6 +155,26 @@ def reference(*, scale: float) -> dict:
     return found
 
 
+def relaxation(*, scale: float) -> dict:
+    """Autocorrelation of U under one-particle moves, from equilibrium: by temperature, lags in sweeps, values, errors over chains.
+
+    200 chains that exchanged particles before; the mean is that of all records.
+    """
+    found, each = {}, 50
+    for t, lags in RELAXATION.items():
+        chains, _ = cooled(200, 77_000)
+        exchanging, engine = ParticleEngine(LIQUID, exchange_share=0.2), ParticleEngine(LIQUID)
+        size, records = STEP_SIZE * np.sqrt(t), max(8, round(scale * 1.5 * lags[-1] / each))
+        chains, _ = exchanging.run(chains, 1 / t, size, sweeps=max(1, round(scale * 3000)))
+        _, moved = engine.run(chains, 1 / t, size, sweeps=each, records=records)
+        own = moved.energies - moved.energies.mean()
+        inside = [lag // each for lag in lags if lag // each < records]
+        products = np.array([(own[:, : records - k] * own[:, k:]).mean(1) for k in inside]) / (own**2).mean()
+        values = [products.mean(1).tolist(), (products.std(1, ddof=1) / np.sqrt(len(own))).tolist()]
+        found[f"{t:g}"] = [[k * each for k in inside], *values]
+    return found
+
+
 def driven(process, seed: int):
     """The last carry of a process."""
     carry = process.begin(jax.random.key(seed))
@@ -182,14 +204,15 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     scale, began, missing, data = 0.02 if arguments.quick else 1.0, time.monotonic(), [], {}
     jobs = [(method, seed) for seed in SEEDS for method in arguments.methods]
-    jobs = [("reference", None)] * arguments.reference + jobs
+    jobs = [("reference", None), ("relaxation", None)] * arguments.reference + jobs
     for method, seed in jobs:
-        path = work / (f"{method}-{seed}.json" if method != "reference" else "reference.json")
+        path = work / (f"{method}.json" if seed is None else f"{method}-{seed}.json")
         if not path.exists():
             if time.monotonic() - began > arguments.seconds:
                 missing.append(path.stem)
                 continue
-            made = reference(scale=scale) if method == "reference" else piece(method, seed, scale)
+            once = {"reference": reference, "relaxation": relaxation}.get(method)
+            made = once(scale=scale) if once else piece(method, seed, scale)
             path.write_text(json.dumps(made))
         data.setdefault(method, []).append(json.loads(path.read_text()))
     if missing or not arguments.reference:
