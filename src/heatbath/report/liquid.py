@@ -216,6 +216,10 @@ def populations(found: Mapping[str, Any]) -> Plot | None:
             table += [[_label(found, name), *row] for row in zip(x, y, rho, entropy, strict=True)]
         axes.set_ylim(0, 1)
         axes.set_xscale("log")
+        reached = found["methods"][shown[0]]["levels"]
+        ticks = [t for t in (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 2, 3, 5, 10) if min(reached) <= t <= max(reached)]
+        axes.set_xticks(ticks, [number(t) for t in ticks])
+        axes.minorticks_off()
         axes.set_xlabel("T reached")
         axes.set_ylabel("effective share of the weights")
         axes.legend(loc="best", fontsize=8.5)
