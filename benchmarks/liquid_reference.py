@@ -2,29 +2,27 @@
 
     python benchmarks/liquid_reference.py [--quick] [--methods swap tempering annealing flow] [--seconds 300]
 
-Swap Monte Carlo at T = 1.0 to 0.2; parallel tempering, population annealing and the chain of flows down to 0.35. Every
-piece (one temperature, or one method) is kept in .cache, so that the command may be repeated until all is done; it begins no
-new piece after ``--seconds``. The reference column is an independent code's, with its own errors (see ``REFERENCE``).
+Swap Monte Carlo at T = 1.0 to 0.2; parallel tempering, population annealing and the chain of flows down to 0.35; the populations
+are those of liquid_costs.py, which must have run. Every piece (one temperature, or one method) is kept in .cache, so that the
+command may be repeated until all is done; it begins no new piece after ``--seconds``. The reference column is an independent code's, with its own errors (see ``REFERENCE``).
 """
 
 import argparse
 import json
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 
 jax.config.update("jax_enable_x64", True)
 
 import numpy as np
+from liquid_cost_model import SEEDS, combine
 from record import record
 
-from heatbath.experiments import liquid_stages, supercooled_liquid
 from heatbath.kernels.particle_engine import ParticleEngine
 from heatbath.samplers.base import run_to_end
 from heatbath.samplers.particle_chains import ParticleSampler
-from heatbath.samplers.population_annealing import Level
 from heatbath.targets.liquids import ternary_liquid
 
 #: T: (U/N, error, c_V, error) of a swap Monte Carlo in C written for this comparison (6e5 to 1e6 sweeps, one chain).
@@ -113,45 +111,31 @@ def ladder(sweeps: int) -> dict:
     }
 
 
-def populations(members: int, *, flow: bool) -> dict:
-    """Populations cooled from T = 1 by the stages of the experiment, with or without flows."""
-    config = supercooled_liquid.LiquidConfig(
-        population=supercooled_liquid.PopulationConfig(8, members, 200, 8000 if members > 200 else 400),
-        flow=supercooled_liquid.FlowConfig(members=min(2000, 2 * members)),
-    )
-    prepared, began, done = supercooled_liquid.prepare(config), time.perf_counter(), None
-    if flow:
-        process = liquid_stages.fits(prepared)
-        done = {"flows": SimpleNamespace(carry=driven(process, 2))}
-    carry = driven(liquid_stages.cooling(prepared, done), 3)
-    table, made = np.asarray(carry.found), {}
-    column = {name: table[:, :, index] for index, name in enumerate(Level._fields)}
-    for level, beta in enumerate(liquid_stages.cooling_betas(config)):
-        temperature = 1 / beta
-        nearest = min(REFERENCE, key=lambda t: abs(t - temperature))
-        if abs(nearest - temperature) > 1e-9:
-            continue
-        means, root = column["mean_energy"][:, level], np.sqrt(len(table))
-        capacities = (column["variance"][:, level] + (means - means.mean()) ** 2) / (43 * temperature**2)
-        made[f"{nearest:g}"] = {
-            "energy": means.mean() / 43,
-            "energy_error": means.std(ddof=1) / 43 / root,
-            "capacity": capacities.mean(),
-            "capacity_error": capacities.std(ddof=1) / root,
-            "seconds": time.perf_counter() - began,
-            "evaluations": column["evaluations"].sum() + (float(done["flows"].carry.evaluations) if done else 0.0),
-            "ess": column["ess"][:, level].mean(),
-            "rho": column["rho"][:, level].mean(),
+def populations(method: str, folder: Path) -> dict | None:
+    """From the populations of liquid_costs.py, five seeds of four: weighted by their estimates of Z within a seed, errors over seeds.
+
+    None when they have not been run.
+    """
+    paths = [folder / f"{method}-{seed}.json" for seed in SEEDS]
+    if not all(path.exists() for path in paths):
+        return None
+    seeds, made = [json.loads(path.read_text()) for path in paths], {}
+    for t in seeds[0]["energy"]:
+        temperature, energies, capacities = float(t), [], []
+        for seed in seeds:
+            means, weights = 43 * np.array(seed["energy"][t]), seed["log_z"][t]
+            mean = combine(means, weights)
+            energies.append(mean / 43)
+            spread = np.array(seed["variance"][t]) + (means - mean) ** 2
+            capacities.append(combine(spread, weights) / (43 * temperature**2))
+        root = np.sqrt(len(seeds))
+        made[t] = {
+            "energy": np.mean(energies),
+            "energy_error": np.std(energies, ddof=1) / root,
+            "capacity": np.mean(capacities),
+            "capacity_error": np.std(capacities, ddof=1) / root,
         }
     return made
-
-
-def driven(process, seed: int):
-    """The last carry of a process."""
-    carry = process.begin(jax.random.key(seed))
-    while not process.finished(carry):
-        carry, _ = process.advance(carry)
-    return carry
 
 
 def pieces(methods: list[str], sweeps: int):
@@ -160,13 +144,8 @@ def pieces(methods: list[str], sweeps: int):
         for temperature in REFERENCE:
             longer = 2 if temperature <= 0.35 else 1
             yield f"swap-{temperature:g}", lambda t=temperature, n=longer: {f"{t:g}": swap_chains(t, n * sweeps)}
-    members = 2000 if sweeps > 10_000 else 100
     if "tempering" in methods:
         yield "tempering", lambda: ladder(sweeps)
-    if "annealing" in methods:
-        yield "annealing", lambda: populations(members, flow=False)
-    if "flow" in methods:
-        yield "flow", lambda: populations(members, flow=True)
 
 
 def main():
@@ -175,6 +154,7 @@ def main():
     parser.add_argument("--methods", nargs="+", default=["swap", "tempering", "annealing", "flow"])
     parser.add_argument("--seconds", type=float, default=300.0, help="begin no new piece after this time")
     parser.add_argument("--work", type=Path, default=Path(".cache/liquid_reference"))
+    parser.add_argument("--populations", type=Path, default=Path(".cache/liquid_costs/full"))
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     began, data, missing = time.monotonic(), {}, []
@@ -188,6 +168,14 @@ def main():
         data[name] = json.loads(path.read_text())
         for temperature, found in data[name].items():
             print(*row(name.split("-")[0], float(temperature), found), sep="  ", flush=True)
+    for name in sorted(set(arguments.methods) & {"annealing", "flow"}):
+        found = None if arguments.quick else populations(name, arguments.populations)
+        if found is None:
+            missing.append(f"{name} (by liquid_costs.py)")
+            continue
+        data[name] = found
+        for temperature, one in found.items():
+            print(*row(name, float(temperature), one), sep="  ")
     if missing:
         print(f"to do: {', '.join(missing)}; run the same command again")
     elif not arguments.quick:
@@ -203,7 +191,7 @@ def write(data: dict) -> None:
         columns=["method", "T", "U/N", "reference", "deviation", "c_V", "reference ", "deviation "],
         rows=rows,
         notes=[
-            "Errors are standard errors over independent chains, ladders or populations; deviations in combined standard errors.",
+            "Errors are standard errors over independent chains, ladders or seeds of four populations; deviations in combined standard errors.",
             "The reference is our own independent swap Monte Carlo in C, one chain per temperature, errors from 50 blocks.",
         ],
         data=data,

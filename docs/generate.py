@@ -149,9 +149,41 @@ def delta_f_by_temperature(data: dict) -> str:
     return delta_f(rows, {"trained_at": data["trained_at"]}).file
 
 
+def cost_by_size(data: dict) -> str:
+    """Energies and seconds of an independent sample of the liquid, by the number of particles."""
+    import numpy as np
+
+    from heatbath.report import style
+
+    sizes = data["sizes"]
+    counts = np.array([int(count) for count in sizes])
+    labels = {"swap": "swap Monte Carlo", "tempering": "parallel tempering", "flow": "chain of flows"}
+    looks = {"swap": ("ink", "o"), "tempering": ("blue", "D"), "flow": ("purple", "P")}
+    with style.settings():
+        figure, panels = style.canvas(8.0, 3.4, 2)
+        for axes, what, label in zip(panels, ("evaluations", "seconds"), ("energies", "seconds"), strict=True):
+            for index, (name, (colour, marker)) in enumerate(looks.items()):
+                values, errors = np.array([methods[name][what] for methods in sizes.values()]).T
+                spread = [values * (1 - np.exp(-errors)), values * (np.exp(errors) - 1)]
+                axes.errorbar(
+                    counts * 1.02 ** (index - 1), values, spread, fmt=marker + "-", color=style.THEMED[colour],
+                    markersize=4.5, linewidth=1.2, label=labels[name] if what == "evaluations" else None,
+                )  # fmt: skip
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_xticks(counts, [str(count) for count in counts])
+            axes.minorticks_off()
+            axes.grid(axis="y")
+            axes.set_xlabel("number of particles")
+            axes.set_ylabel(f"{label} per independent sample")
+        figure.legend(loc="outside upper center", ncols=3, fontsize=8)
+        return style.finish(figure, "size", "Cost of an independent sample", [], []).file
+
+
 #: Results that have a figure, drawn from their ``data``.
 FIGURES: dict[str, Callable[[dict], str]] = {
     "flow_perturbation_cost": cost_by_dimension,
+    "liquid_scaling": cost_by_size,
     "steerable_alanine": delta_f_by_temperature,
 }
 

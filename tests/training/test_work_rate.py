@@ -11,7 +11,7 @@ from heatbath.estimators.two_states import bar, exponential_averaging
 from heatbath.models.torus_flow import RadialVelocity, TorusFlow
 from heatbath.targets import liquids
 from heatbath.training.objectives.generalised_work import GeneralisedWork
-from heatbath.training.work_rate import fit_work_rate, warm_start
+from heatbath.training.work_rate import fit_path, fit_work_rate, warm_start
 
 LIQUID, BETAS = liquids.few_particles(3), (1.0, 1.5)
 VELOCITY = RadialVelocity(3, 3.0, radial=8, time=2)
@@ -87,3 +87,19 @@ def test_impossible_settings_are_refused(draws):
         GeneralisedWork(LIQUID, 0.0, 1.0)
     with pytest.raises(InvalidArgumentError, match="ten draws"):
         fit_work_rate(LIQUID, VELOCITY, draws[0][:5], 1.0)
+
+
+def test_draws_of_all_temperatures_are_shared(draws):
+    """Draws at two temperatures give velocities that take away at least a third of the fluctuation on the other draws."""
+    rates = fit_path(LIQUID, VELOCITY, [xs[:1000] for xs in draws], BETAS)
+    for xs, beta, rate in zip(draws, BETAS, rates, strict=True):
+        weights = jnp.zeros(VELOCITY.weights.shape).at[..., 0].set(1e-5 * rate.weights)
+        flow = eqx.tree_at(lambda f: f.velocity.weights, FLOW, weights)
+        left = np.asarray(works(flow.forward, xs[1000:], beta, beta + 1e-5)).var() / 1e-10
+        assert left < 0.7 * np.asarray(jax.vmap(LIQUID.energy)(xs[1000:])).var()
+
+
+def test_a_path_needs_draws_everywhere(draws):
+    """As many lists as temperatures, none of them short."""
+    with pytest.raises(InvalidArgumentError, match="ten draws"):
+        fit_path(LIQUID, VELOCITY, [draws[0], draws[1][:5]], BETAS)

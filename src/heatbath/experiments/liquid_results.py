@@ -10,6 +10,7 @@ from scipy.special import ndtri, stdtr
 from heatbath.estimators.autocorrelation import autocorrelation_time
 from heatbath.estimators.structure import radial_distribution
 from heatbath.estimators.two_states import thermodynamic_integration
+from heatbath.experiments import liquid_stages
 from heatbath.experiments.convergence import Check
 from heatbath.experiments.supercooled_liquid import CHAIN_METHODS, POPULATION_METHODS
 from heatbath.io.run_directory import json_ready
@@ -129,15 +130,18 @@ def of_chains(prepared: Any, name: str, diagnostics: Mapping[str, Any], wall: fl
 def of_populations(prepared: Any, stage: Any, flows: Any) -> dict[str, Any]:
     """The same from independent populations; ``flows`` is the stage that made their maps."""
     config = prepared.config
-    table = np.asarray(stage.carry.found)[:, ::-1]  # coldest first, as elsewhere
-    column = {name: table[:, :, index] for index, name in enumerate(Level._fields)}
+    table = np.asarray(stage.carry.found)
+    ratio = config.population.ratio if flows is None else config.flow.ratio
+    levels = liquid_stages.level_of(config, ratio)  # coldest first, as elsewhere
+    every = {name: table[:, :, index] for index, name in enumerate(Level._fields)}
+    column = {name: values[:, levels] for name, values in every.items()}
     count, temperatures = prepared.target.particles, np.asarray(config.temperatures)
     means = column["mean_energy"] / count
     spread = (column["mean_energy"] - column["mean_energy"].mean(0)) ** 2
     capacities = (column["variance"] + spread) / (count * temperatures**2)
-    root, at = np.sqrt(len(table)), config.temperatures.index(config.compared)
+    root, at = np.sqrt(len(table)), levels[config.temperatures.index(config.compared)]
     # To reach a temperature, a population pays for all that are hotter.
-    paid = column["evaluations"][:, at:].sum(1).mean()
+    paid = every["evaluations"][:, : at + 1].sum(1).mean()
     training = 0.0 if flows is None else float(flows.carry.evaluations)
     wall = seconds(stage)
     return {
@@ -147,14 +151,17 @@ def of_populations(prepared: Any, stage: Any, flows: Any) -> dict[str, Any]:
         "capacity_error": capacities.std(0, ddof=1) / root,
         "per_unit": means.T,
         "units": len(table),
-        "ess": column["ess"].mean(0),
-        "ess_error": column["ess"].std(0, ddof=1) / root,
-        "rho": column["rho"].mean(0),
-        "family_entropy": column["family_entropy"].mean(0),
-        "log_ratios": column["log_ratio"],
-        "evaluations": float(column["evaluations"].sum()) + training,
+        # Of every level, from the second on: the temperature reached and the weights on the way.
+        "levels": 1 / every["beta"][0, 1:],
+        "ess": every["ess"][:, 1:].mean(0),
+        "ess_error": every["ess"][:, 1:].std(0, ddof=1) / root,
+        "rho": every["rho"][:, 1:].mean(0),
+        "family_entropy": every["family_entropy"][:, 1:].mean(0),
+        # Of every population: ln Z(coldest) / Z(hottest of the table).
+        "log_ratios": every["log_ratio"][:, levels[-1] + 1 :].sum(1),
+        "evaluations": float(every["evaluations"].sum()) + training,
         "per_unit_evaluations": paid,
-        "per_unit_seconds": wall / len(table) * paid / column["evaluations"].sum(1).mean(),
+        "per_unit_seconds": wall / len(table) * paid / every["evaluations"].sum(1).mean(),
         "training_evaluations": training,
         "training_seconds": 0.0 if flows is None else seconds(flows),
         "seconds": wall + (0.0 if flows is None else seconds(flows)),
@@ -228,7 +235,7 @@ def log_z(
         rows.append({"way": "MBAR (tempering)", "value": found.value[0], "error": found.standard_error[0]})
     for name in POPULATION_METHODS:
         if name in methods:
-            totals = np.asarray(methods[name]["log_ratios"]).sum(1)
+            totals = np.asarray(methods[name]["log_ratios"])
             error = totals.std(ddof=1) / np.sqrt(len(totals))
             rows.append({"way": f"weights ({LABELS[name]})", "value": totals.mean(), "error": error})
     return rows
@@ -255,11 +262,10 @@ def confident(prepared: Any, energies: np.ndarray, reference: Mapping[str, Any])
 
 def flows(carry: Any, prepared: Any) -> dict[str, Any]:
     """How much of the fluctuation of work is left at every temperature, on held-out configurations; hottest first."""
-    variances = np.asarray(carry.variances)
-    return {
-        "temperatures": list(reversed(prepared.config.temperatures)),
-        "remaining": variances[:, 0] / variances[:, 1],
-    }
+    config = prepared.config
+    levels = liquid_stages.level_of(config, config.flow.ratio)[::-1]
+    variances = np.asarray(carry.variances)[levels]
+    return {"temperatures": list(reversed(config.temperatures)), "remaining": variances[:, 0] / variances[:, 1]}
 
 
 def verdicts(config: Any, methods: Mapping[str, Any]) -> list[Check]:

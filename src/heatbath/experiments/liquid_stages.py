@@ -1,5 +1,7 @@
 """The processes of the experiment supercooled-liquid: chains at all temperatures, populations that are cooled, fits of flows."""
 
+import itertools
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -24,7 +26,7 @@ from heatbath.training import fit
 from heatbath.training.objectives.generalised_work import GeneralisedWork
 from heatbath.training.optimiser import AdamW
 from heatbath.training.schedules import Constant
-from heatbath.training.work_rate import between, fit_work_rate
+from heatbath.training.work_rate import between, fit_path
 
 
 class PopulationCarry(NamedTuple):
@@ -42,6 +44,7 @@ class PopulationCarry(NamedTuple):
 class Cooling(Process):
     """Independent populations cooled from ``betas[0]`` to the last, with or without flows; one level at a time.
 
+    sweeps:  of every member (``level_sweeps``).
     weights: (levels - 1, species, species, radial, time) of the flows, or None.
     """
 
@@ -74,8 +77,8 @@ class Cooling(Process):
             population, found = start_population(key, self.target, self.members, self.betas[0], self.start_sweeps)
         else:
             now = Population(jnp.asarray(carry.positions), jnp.asarray(carry.energies), jnp.asarray(carry.families))
-            moves = ParticleSweeps(self.target, self.sweeps)
             ends = (self.betas[level - 1], self.betas[level])
+            moves = level_moves(self.target, self.sweeps, ends)
             population, found = advance_population(key, self.target, now, ends, moves, self.map_to(level))
         table = np.array(carry.found)
         table[index, level] = [float(value) for value in found]
@@ -107,27 +110,41 @@ class Cooling(Process):
         return (int(carry.population) * levels + int(carry.level)) / (self.populations * levels)
 
 
-#: A population begins as the records of this many chains, so many sweeps apart; and where these are cooled from.
-START_CHAINS, START_THIN, HOT = 64, 200, 0.2
+#: Where the chains of a beginning population are cooled from: a quarter of its beta, in this many steps.
+START_SHARE, START_STEPS = 0.25, 10
+#: U is recorded so many times at every level.
+RECORDS = 10
+
+
+#: Sweeps per step in log T grow with this power of beta. What relaxes slowly (which species sits next to which) takes the longer
+#: the colder the liquid, and where a population cools too fast for it, weights alone must mend it, at an exponential price.
+SLOWING = 1.5
+
+
+def level_sweeps(sweeps: int, before: float, after: float) -> float:
+    """Sweeps from beta ``before`` to ``after``: ``sweeps`` per factor of e at beta = 1, beta^SLOWING times as many elsewhere."""
+    return sweeps * (after**SLOWING - before**SLOWING) / SLOWING
+
+
+def level_moves(target: Liquid, sweeps: int, ends: tuple[float, float]) -> ParticleSweeps:
+    """The moves at a level, in whole records."""
+    own = max(1, round(level_sweeps(sweeps, *ends)))
+    return ParticleSweeps(target, own, records=min(RECORDS, own))
 
 
 def start_population(key: Any, target: Liquid, members: int, beta: float, sweeps: int) -> tuple[Population, Level]:
-    """Members from a few chains, cooled from ``HOT`` in half of ``sweeps``, at ``beta`` for the other half, then recorded."""
+    """A chain per member, cooled to ``beta`` in half of ``sweeps`` and kept there for the other half."""
     key_start, key_chains = jax.random.split(key)
-    engine, count = ParticleSweeps(target).engine, min(START_CHAINS, members)
-    starts = jax.vmap(target.initial)(jax.random.split(key_start, count))
+    engine = ParticleSweeps(target).engine
+    starts = jax.vmap(target.initial)(jax.random.split(key_start, members))
     chains = engine.begin(np.asarray(starts), int(jax.random.bits(key_chains, dtype=jnp.uint32)))
-    stages = [*np.geomspace(min(HOT, beta), beta, 20), beta]
-    lengths = [max(1, sweeps // 40)] * 20 + [max(1, sweeps // 2)]
-    evaluations, kept = 0.0, []
+    stages = [*np.geomspace(START_SHARE * beta, beta, START_STEPS), beta]
+    lengths = [max(1, sweeps // (2 * START_STEPS))] * START_STEPS + [max(1, sweeps // 2)]
+    evaluations = 0.0
     for at, length in zip(stages, lengths, strict=True):
         chains, moved = engine.run(chains, at, STEP_SIZE / np.sqrt(at), sweeps=length)
         evaluations += moved.evaluations
-    for _ in range(-(-members // count)):
-        chains, moved = engine.run(chains, beta, STEP_SIZE / np.sqrt(beta), sweeps=START_THIN)
-        evaluations += moved.evaluations
-        kept.append(chains.configurations)
-    positions = jnp.asarray(np.concatenate(kept)[:members])
+    positions = jnp.asarray(chains.configurations)
     population = beginning(target, Ensemble(positions, np.zeros(members), ThermoState(beta)))
     energies = np.asarray(population.energies, float)
     level = Level(
@@ -138,22 +155,21 @@ def start_population(key: Any, target: Liquid, members: int, beta: float, sweeps
 
 
 class FlowCarry(NamedTuple):
-    """Key, the level to come, the pilot's members, the velocity fitted to them, weights of every flow, held-out variances of the
-    rate of work (level, 2: with the velocity, without), and energies used.
+    """Key, the level to come, the pilot's members at all levels (level, member, particle, d), U of the present ones, weights of
+    every flow, held-out variances of the rate of work (level, 2: with the velocity, without), and energies used.
     """
 
     key: Any
     level: Any
     positions: Any
     energies: Any
-    rate: Any
     weights: Any
     variances: Any
     evaluations: Any
 
 
 class FlowFits(Process):
-    """A pilot population is cooled, and the flow between every two temperatures fitted to its members; one level at a time."""
+    """A pilot population is cooled, one level at a time, and then the flows between all temperatures are fitted to it."""
 
     target: Liquid
     betas: tuple[float, ...] = eqx.field(static=True)
@@ -165,51 +181,59 @@ class FlowFits(Process):
     rate: float = eqx.field(static=True, default=1e-4)
 
     def begin(self, key: Any) -> FlowCarry:
-        steps = len(self.betas) - 1
+        levels = len(self.betas)
         return FlowCarry(
             np.asarray(jax.random.key_data(named_key(key, "flows"))),
             np.int32(0),
-            np.zeros((self.members, *self.target.space.event_shape)),
+            np.zeros((levels, self.members, *self.target.space.event_shape)),
             np.zeros(self.members),
-            np.zeros(self.flow.velocity.weights.shape[:-1]),
-            np.zeros((steps, *self.flow.velocity.weights.shape)),
-            np.full((steps + 1, 2), np.nan),
+            np.zeros((levels - 1, *self.flow.velocity.weights.shape)),
+            np.full((levels, 2), np.nan),
             np.float64(0),
         )
 
     def advance(self, carry: FlowCarry) -> tuple[FlowCarry, Chunk]:
         level = int(carry.level)
         key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(carry.key)), level)
-        weights, variances = np.array(carry.weights), np.array(carry.variances)
-        trained = 0.0
         if level == 0:
             population, found = start_population(key, self.target, self.members, self.betas[0], self.start_sweeps)
         else:
-            ends = (self.betas[level - 1], self.betas[level])
-            old = jnp.asarray(carry.positions)
+            ends, old = (self.betas[level - 1], self.betas[level]), jnp.asarray(carry.positions[level - 1])
             now = Population(old, jnp.asarray(carry.energies), jnp.arange(self.members, dtype=jnp.int32))
             population, found = advance_population(
-                key, self.target, now, ends, ParticleSweeps(self.target, self.sweeps)
+                key, self.target, now, ends, level_moves(self.target, self.sweeps, ends)
             )
-        rate = fit_work_rate(self.target, self.flow.velocity, population.positions, self.betas[level])
-        variances[level] = rate.variance, rate.variance_of_energy
-        if level > 0:
-            flow = between(self.flow, np.asarray(carry.rate), rate.weights, ends[1] - ends[0])
-            flow, trained = self._refined(key, flow, old, ends)
-            weights[level - 1] = np.asarray(flow.velocity.weights)
-        used = found.evaluations + self.members + trained
+        positions, used = np.array(carry.positions), found.evaluations
+        positions[level] = population.positions
+        weights, variances = carry.weights, carry.variances
+        if level + 1 == len(self.betas):
+            weights, variances, trained = self._fitted(key, positions)
+            used += trained
         new = FlowCarry(
             carry.key,
             np.int32(level + 1),
-            np.asarray(population.positions),
+            positions,
             np.asarray(population.energies),
-            rate.weights,
             weights,
             variances,
             np.float64(carry.evaluations + used),
         )
         metrics = {"evaluations": float(used), "mean_energy": found.mean_energy / self.target.particles}
         return new, Chunk("training", {}, metrics)
+
+    def _fitted(self, key: Any, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Weights of all flows, held-out variances, and the energies that fits and training took."""
+        rates = fit_path(self.target, self.flow.velocity, list(jnp.asarray(positions)), self.betas)
+        # The fit takes an energy with its gradient and a pass over the pairs for the functions of every draw.
+        used, weights = 3.0 * self.members * len(self.betas), []
+        for level, (before, after) in enumerate(itertools.pairwise(rates)):
+            ends = (self.betas[level], self.betas[level + 1])
+            flow = between(self.flow, before.weights, after.weights, ends[1] - ends[0])
+            flow, trained = self._refined(jax.random.fold_in(key, level), flow, jnp.asarray(positions[level]), ends)
+            weights.append(np.asarray(flow.velocity.weights))
+            used += trained
+        variances = np.array([(rate.variance, rate.variance_of_energy) for rate in rates])
+        return np.stack(weights), variances, used
 
     def _refined(self, key: Any, flow: TorusFlow, xs: Any, ends: tuple[float, float]) -> tuple[TorusFlow, float]:
         """The flow after training by the work, and the energies that took."""
@@ -231,13 +255,14 @@ class FlowFits(Process):
 def chains(prepared: Any, method: str) -> ParticleSampler:
     """The sampler of one of the methods that move chains."""
     config, settings = prepared.config, prepared.config.chains
+    longer = settings.ladder_factor if method == "tempering" else 1
     return ParticleSampler(
         prepared.target,
         1 / np.asarray(config.temperatures),
         ladders=settings.chains,
-        draws=settings.draws,
+        draws=longer * settings.draws,
         sweeps=settings.sweeps,
-        warmup=settings.warmup,
+        warmup=longer * settings.warmup,
         moves="dynamics" if method == "dynamics" else "metropolis",
         exchange_share=settings.exchange_share if method == "swap" else 0.0,
         exchange=method == "tempering",
@@ -245,9 +270,20 @@ def chains(prepared: Any, method: str) -> ParticleSampler:
     )
 
 
-def cooling_betas(config: Any) -> tuple[float, ...]:
-    """From the hottest to the coldest."""
-    return tuple(1 / t for t in reversed(config.temperatures))
+def cooling_betas(config: Any, ratio: float) -> tuple[float, ...]:
+    """From the hottest to the coldest by factors of ``ratio`` at most, through all temperatures of the configuration."""
+    marks = [config.population.hottest, *(t for t in reversed(config.temperatures) if t < config.population.hottest)]
+    betas = [1 / marks[0]]
+    for hot, cold in itertools.pairwise(marks):
+        count = max(1, math.ceil(math.log(hot / cold) / math.log(ratio) - 1e-9))
+        betas += [(1 / hot) * (hot / cold) ** (step / count) for step in range(1, count)] + [1 / cold]
+    return tuple(betas)
+
+
+def level_of(config: Any, ratio: float) -> list[int]:
+    """The level of ``cooling_betas`` at which every temperature of the configuration is reached."""
+    betas = cooling_betas(config, ratio)
+    return [betas.index(1 / t) for t in config.temperatures]
 
 
 def empty_flow(prepared: Any) -> TorusFlow:
@@ -265,7 +301,7 @@ def cooling(prepared: Any, done: Mapping[str, Any] | None = None) -> Cooling:
     weights = None if done is None else np.asarray(done["flows"].carry.weights)
     return Cooling(
         prepared.target,
-        cooling_betas(config),
+        cooling_betas(config, settings.ratio if done is None else config.flow.ratio),
         settings.populations,
         settings.members,
         settings.sweeps,
@@ -277,16 +313,16 @@ def cooling(prepared: Any, done: Mapping[str, Any] | None = None) -> Cooling:
 
 def fits(prepared: Any) -> FlowFits:
     """The fits of all flows."""
-    config, settings = prepared.config, prepared.config.population
+    config, settings = prepared.config, prepared.config.flow
     return FlowFits(
         prepared.target,
-        cooling_betas(config),
-        config.flow.members,
+        cooling_betas(config, settings.ratio),
+        settings.members,
         settings.sweeps,
-        settings.start_sweeps,
+        config.population.start_sweeps,
         empty_flow(prepared),
-        config.flow.refine,
-        config.flow.rate,
+        settings.refine,
+        settings.rate,
     )
 
 
@@ -298,31 +334,33 @@ def stages(prepared: Any) -> tuple[Stage, ...]:
     ]  # fmt: skip
     annealing, pilot = _population_cost(prepared, flows=False), _pilot_cost(prepared)
     made.append(Stage("annealing", lambda done: cooling(prepared), share=float(annealing)))
-    made.append(Stage("flows", lambda done: fits(prepared), share=1.5 * pilot))
-    made.append(Stage("flow-annealing", lambda done: cooling(prepared, done), share=1.5 * annealing))
+    made.append(Stage("flows", lambda done: fits(prepared), share=1.2 * pilot))
+    made.append(Stage("flow-annealing", lambda done: cooling(prepared, done), share=1.1 * annealing))
     return tuple(made)
 
 
 def _population_cost(prepared: Any, *, flows: bool) -> int:
-    settings, levels = prepared.config.population, len(prepared.config.temperatures)
-    per_member = 4 * (levels - 1) * settings.sweeps + levels * (2 if flows else 1)
-    return settings.populations * (settings.members * per_member + _start_cost(settings.members, settings.start_sweeps))
+    config, settings = prepared.config, prepared.config.population
+    betas = cooling_betas(config, config.flow.ratio if flows else settings.ratio)
+    maps = (1 + 4 * config.flow.steps) * (len(betas) - 1) if flows else 0
+    sweeps = settings.start_sweeps + level_sweeps(settings.sweeps, betas[0], betas[-1])
+    per_member = 4 * sweeps + RECORDS * len(betas) + maps
+    return round(settings.populations * settings.members * per_member)
 
 
 def _pilot_cost(prepared: Any) -> int:
-    config, levels = prepared.config, len(prepared.config.temperatures)
-    moves = config.flow.members * (4 * (levels - 1) * config.population.sweeps + 3 * levels)
-    start = _start_cost(config.flow.members, config.population.start_sweeps)
-    return moves + start + (levels - 1) * config.flow.refine * 256
-
-
-def _start_cost(members: int, sweeps: int) -> int:
-    return 4 * (START_CHAINS * sweeps + members * START_THIN)
+    config, settings = prepared.config, prepared.config.flow
+    betas = cooling_betas(config, settings.ratio)
+    sweeps = config.population.start_sweeps + level_sweeps(settings.sweeps, betas[0], betas[-1])
+    refined = (len(betas) - 1) * settings.refine * 256
+    return round(settings.members * (4 * sweeps + (RECORDS + 3) * len(betas))) + refined
 
 
 def cost(prepared: Any) -> dict[str, int | None]:
     """Energies of all stages; memory and disk of what is recorded."""
     made = [chains(prepared, name).cost() for name in CHAIN_METHODS]
-    kept = 16 * prepared.config.population.members * prepared.target.particles
+    config = prepared.config
+    levels = len(cooling_betas(config, config.flow.ratio))
+    kept = 16 * prepared.target.particles * (config.population.members + levels * config.flow.members)
     both = _population_cost(prepared, flows=False) + _population_cost(prepared, flows=True) + _pilot_cost(prepared)
     return total_cost([*made, Cost(both, 2**28, 4 * kept)])

@@ -31,40 +31,49 @@ POPULATION_METHODS = ("annealing", "flow-annealing")
 class ChainsConfig:
     """``chains`` independent chains or ladders; ``draws`` records ``sweeps`` sweeps (or steps) apart, after ``warmup`` records.
 
-    ``exchange_share`` of the moves of swap Monte Carlo are exchanges; ``time_step`` is that of the dynamics.
+    Ladders of parallel tempering are ``ladder_factor`` times as long, warm-up included: what a ladder has to carry down from its
+    hottest rung takes long to arrive. ``exchange_share`` of the moves of swap Monte Carlo are exchanges; ``time_step`` is that of
+    the dynamics.
     """
 
     chains: int = 8
     draws: int = 1800
     sweeps: int = 20
     warmup: int = 1200
+    ladder_factor: int = 3
     exchange_share: float = 0.2
     time_step: float = 0.005
 
 
 @dataclasses.dataclass(frozen=True)
 class PopulationConfig:
-    """``populations`` independent ones of ``members``, ``sweeps`` sweeps at every temperature.
+    """``populations`` independent ones of ``members``, cooled from the temperature ``hottest``.
 
-    Members of the hottest are records of a few chains after ``start_sweeps`` of cooling and rest.
+    Every member begins there as a chain of its own, with ``start_sweeps`` sweeps; successive temperatures differ by the factor
+    ``ratio`` at most, and a member makes ``sweeps`` sweeps per factor of e at T = 1, more of them the colder it is.
     """
 
-    populations: int = 5
-    members: int = 800
-    sweeps: int = 60
-    start_sweeps: int = 6000
+    populations: int = 8
+    members: int = 64
+    hottest: float = 5.0
+    ratio: float = 1.08
+    sweeps: int = 8000
+    start_sweeps: int = 600
 
 
 @dataclasses.dataclass(frozen=True)
 class FlowConfig:
-    """Flows of ``radial`` functions per pair of species and ``steps`` integrator steps, fitted to a pilot of ``members``.
+    """Flows of ``radial`` functions per pair of species and ``steps`` integrator steps, one per temperature.
 
-    ``refine`` steps of training by the work (reverse Kullback-Leibler, ``rate``) follow the least-squares fit; 0 for none.
+    Temperatures may lie further apart (``ratio``) than without flows. The fit is to a pilot of ``members`` cooled with ``sweeps``
+    as above; ``refine`` steps of training by the work (reverse Kullback-Leibler, ``rate``) follow it; 0 for none.
     """
 
-    members: int = 800
-    radial: int = 12
-    steps: int = 2
+    members: int = 100
+    sweeps: int = 600
+    ratio: float = 1.12
+    radial: int = 8
+    steps: int = 1
     refine: int = 0
     rate: float = 1e-4
 
@@ -96,13 +105,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "quick": {
             "temperatures": (0.4, 0.5, 0.6, 0.72, 0.85, 1.0),
             "chains": {"chains": 4, "draws": 200, "warmup": 200},
-            "population": {"populations": 3, "members": 100, "start_sweeps": 4000},
-            "flow": {"members": 200, "radial": 8},
+            "population": {"populations": 3, "members": 32, "sweeps": 1500},
+            "flow": {"members": 60, "sweeps": 200},
         },
         "full": {
             "chains": {"draws": 40_000, "warmup": 10_000},
-            "population": {"populations": 8, "members": 5000, "sweeps": 400, "start_sweeps": 40_000},
-            "flow": {"members": 5000, "radial": 24, "steps": 4, "refine": 10_000},
+            "population": {"populations": 8, "members": 1000, "sweeps": 30_000, "start_sweeps": 2000},
+            "flow": {"members": 1000, "sweeps": 2000, "radial": 16, "steps": 2, "refine": 10_000},
         },
     }
 )
@@ -129,12 +138,20 @@ def check(config: LiquidConfig, base: Path | None = None) -> LiquidConfig:
     if config.particles != 44 and (config.particles < 43 or config.particles % 43):
         raise InvalidArgumentError(f"particles must be 44 or a multiple of 43; found {config.particles}")
     least = {
-        "chains.chains": 2, "chains.draws": 20, "chains.sweeps": 1, "chains.warmup": 1, "population.populations": 2,
-        "population.members": 10, "population.sweeps": 1, "population.start_sweeps": 1, "flow.members": 20,
-        "flow.radial": 2, "flow.steps": 1, "flow.refine": 0,
+        "chains.chains": 2, "chains.draws": 20, "chains.sweeps": 1, "chains.warmup": 1, "chains.ladder_factor": 1,
+        "population.populations": 2, "population.members": 10, "population.sweeps": 1, "population.start_sweeps": 20,
+        "flow.members": 20, "flow.sweeps": 1, "flow.radial": 2, "flow.steps": 1, "flow.refine": 0,
     }  # fmt: skip
     check_counts(config, least)
     check_positive(config, ("goal", "chains.time_step", "flow.rate"))
+    for name, ratio in (("population.ratio", config.population.ratio), ("flow.ratio", config.flow.ratio)):
+        if not (math.isfinite(ratio) and ratio > 1):
+            raise InvalidArgumentError(f"{name} must be above 1; found {ratio}")
+    if not (math.isfinite(config.population.hottest) and config.population.hottest >= temperatures[-1]):
+        raise InvalidArgumentError(
+            f"population.hottest must be at least the highest temperature, {temperatures[-1]:g}; "
+            f"found {config.population.hottest:g}"
+        )
     if not 0 < config.chains.exchange_share < 1:
         raise InvalidArgumentError(f"chains.exchange_share lies between 0 and 1; found {config.chains.exchange_share}")
     return config

@@ -94,8 +94,7 @@ class ParticleEngine:
             )
         xs = np.ascontiguousarray(xs - self.liquid.length * np.floor(xs / self.liquid.length))
         xs[xs >= self.liquid.length] = 0.0
-        children = np.random.SeedSequence(seed).spawn(len(xs))
-        random = np.stack([child.generate_state(4, np.uint64) for child in children])
+        random = np.random.default_rng(seed).integers(0, 2**64, (len(xs), 4), dtype=np.uint64)
         return Chains(xs, self.energies(xs), random)
 
     def energies(self, positions: Float[np.ndarray, "chain d particle"]) -> Float[np.ndarray, " chain"]:

@@ -96,6 +96,11 @@ class TorusFlow(Bijection):
                 f"expected one step or more and a count per species; found {self.steps} steps, counts {self.counts}"
             )
 
+    @property
+    def evaluations(self) -> int:
+        """Passes over all pairs that one map takes: four per step."""
+        return 4 * self.steps
+
     def drift(self, x: Float[Array, "particle d"], t: Scalar | float) -> tuple[Float[Array, "particle d"], Scalar]:
         """v and div v at time t."""
         first, second = np.triu_indices(x.shape[0], k=1)

@@ -207,14 +207,19 @@ def populations(found: Mapping[str, Any]) -> Plot | None:
         table = []
         for name in shown:
             method = found["methods"][name]
-            x, y, e = found["temperatures"][:-1], method["ess"][:-1], [2 * v for v in method["ess_error"][:-1]]
+            x, y, e = method["levels"], method["ess"], [2 * v for v in method["ess_error"]]
             axes.errorbar(
                 x, y, e, fmt=_MARKERS[name] + "-", color=style.THEMED[_COLOURS[name]], markersize=4, linewidth=1.2,
                 label=_label(found, name),
             )  # fmt: skip
-            rho, entropy = method["rho"][:-1], method["family_entropy"][:-1]
+            rho, entropy = method["rho"], method["family_entropy"]
             table += [[_label(found, name), *row] for row in zip(x, y, rho, entropy, strict=True)]
         axes.set_ylim(0, 1)
+        axes.set_xscale("log")
+        reached = found["methods"][shown[0]]["levels"]
+        ticks = [t for t in (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 2, 3, 5, 10) if min(reached) <= t <= max(reached)]
+        axes.set_xticks(ticks, [number(t) for t in ticks])
+        axes.minorticks_off()
         axes.set_xlabel("T reached")
         axes.set_ylabel("effective share of the weights")
         axes.legend(loc="best", fontsize=8.5)

@@ -35,8 +35,10 @@ class Level(NamedTuple):
     ess:              effective sample size of the weights over the size of the population, before resampling.
     rho:              R sum_i n_i^2 with n_i the share of family i after resampling: 1 at the beginning, R when one is left.
     family_entropy:   -sum_i n_i ln n_i; its exponential is an effective number of families.
-    mean_energy:      mean of U after the moves; variance that of U.
-    acceptance:       of the kernel's moves; evaluations of the energy by map and moves, of the whole population.
+    mean_energy:      mean of U after the moves, and where the moves record it on the way, over these records; variance that of U.
+    acceptance:       of the kernel's moves.
+    evaluations:      sums over all pairs (or energies) by map and moves, of the whole population; a map counts one for the
+                      energy of its image and what its attribute ``evaluations`` says for itself.
     """
 
     beta: float
@@ -136,10 +138,13 @@ def advance_population(
         )
     moved = moves(key_moves, target, chosen, betas[1])
     count = int(population.energies.shape[0])
-    evaluations = moved.evaluations + (0 if bijection is None else count)
+    evaluations = moved.evaluations
+    if bijection is not None:
+        evaluations += count * (1 + getattr(bijection, "evaluations", 0))
     energies = jnp.asarray(moved.energies).astype(population.energies.dtype)
     new = Population(moved.positions, energies, families)
-    return new, _level(betas[1], found, new, moved.acceptance, evaluations)
+    recorded = np.asarray(new.energies if moved.recorded is None else moved.recorded, float)
+    return new, _level(betas[1], found, families, recorded, moved.acceptance, evaluations)
 
 
 def works(
@@ -170,8 +175,10 @@ def _chosen(key, population: Population, before, after, target, bijection: Bijec
     return jax.tree.map(lambda leaf: leaf[index], images), population.families[index], found
 
 
-def _level(beta: float, found: dict, population: Population, acceptance: float, evaluations: float) -> Level:
-    energies, families = np.asarray(population.energies, float), np.asarray(population.families)
+def _level(
+    beta: float, found: dict, families: Any, energies: np.ndarray, acceptance: float, evaluations: float
+) -> Level:
+    families = np.asarray(families)
     shares = np.unique(families, return_counts=True)[1] / families.size
     return Level(
         beta,

@@ -19,12 +19,16 @@ from heatbath.targets.liquids import Liquid
 
 
 class PopulationMoved(NamedTuple):
-    """Members after their moves, U of them, the share of moves accepted, and the energies looked at by all."""
+    """Members after their moves, U of them, the share of moves accepted, and the energies looked at by all.
+
+    recorded: U of every member at times on the way, (member, record), where averages may be taken; None: only at the end.
+    """
 
     positions: PyTree
     energies: Float[Array, " member"] | Float[np.ndarray, " member"]
     acceptance: float
     evaluations: float
+    recorded: Float[np.ndarray, "member record"] | None = None
 
 
 class PopulationMoves(abc.ABC):
@@ -82,18 +86,34 @@ class ParticleSweeps(PopulationMoves):
 
     Displacements are at most ``step_size`` sqrt(T) along each axis: fixed beforehand, since steps tuned on the members themselves
     would make their moves depend on where they are. ``exchange_share`` of the moves are exchanges of unlike particles.
+    U is recorded ``records`` times, of which the later half is kept for averages; sweeps are rounded up to a multiple.
     """
 
-    def __init__(self, liquid: Liquid, sweeps: int = 50, *, step_size: float = STEP_SIZE, exchange_share: float = 0.0):
-        if sweeps < 1 or not step_size > 0:
-            raise InvalidArgumentError(f"expected one sweep or more and a positive step; found {sweeps}, {step_size}")
+    def __init__(
+        self,
+        liquid: Liquid,
+        sweeps: int = 50,
+        *,
+        step_size: float = STEP_SIZE,
+        exchange_share: float = 0.0,
+        records: int = 1,
+    ):
+        if min(sweeps, records) < 1 or not step_size > 0:
+            raise InvalidArgumentError(
+                f"expected one sweep and record or more and a positive step; found {sweeps}, {records}, {step_size}"
+            )
         self.engine = ParticleEngine(liquid, exchange_share=exchange_share)
-        self.sweeps, self.step_size = sweeps, float(step_size)
+        self.sweeps, self.records, self.step_size = sweeps, records, float(step_size)
 
     def __call__(self, key, target, positions, beta):
         seed = int(jax.random.bits(key, dtype=jnp.uint32))
         begin = self.engine.begin(np.asarray(positions), seed)
-        chains, moved = self.engine.run(begin, beta, self.step_size / np.sqrt(beta), sweeps=self.sweeps)
+        step, length = self.step_size / np.sqrt(beta), -(-self.sweeps // self.records)
+        chains, moved = self.engine.run(begin, beta, step, sweeps=length, records=self.records)
         return PopulationMoved(
-            jnp.asarray(chains.configurations), jnp.asarray(chains.energies), moved.acceptance, moved.evaluations
+            jnp.asarray(chains.configurations),
+            jnp.asarray(chains.energies),
+            moved.acceptance,
+            moved.evaluations,
+            moved.energies[:, self.records // 2 :],
         )

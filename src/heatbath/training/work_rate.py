@@ -7,8 +7,12 @@ While beta rises at the rate 1 from beta, a velocity v per unit of beta does wor
 whose mean is -d ln Z / dbeta for every v and whose variance is zero for the perfect one. v is linear in the weights w of
 ``RadialVelocity``, so that the least variance over draws at beta is a linear least-squares problem: one energy and gradient per
 draw, no iterations. This derivation is ours; the variance is that of the residual of the continuity equation.
+
+One velocity per temperature needs many draws at each. ``fit_path`` shares them: beta times the velocity changes slowly with beta
+(in a harmonic cage it does not change at all), and is taken to be linear in beta.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -42,20 +46,66 @@ def fit_work_rate(
     """
     if len(xs) < 10:
         raise InvalidArgumentError(f"expected ten draws or more; found {len(xs)}")
-    energies, features = (
-        np.asarray(part, np.float64) for part in _features(liquid, velocity, xs, jnp.asarray(float(beta)))
-    )
+    energies, features = _rates(liquid, velocity, xs, beta)
     held = np.arange(len(xs)) % 5 == 4
-    mean_u, mean_f = energies[~held].mean(), features[~held].mean(0)
-    centred, response = features[~held] - mean_f, energies[~held] - mean_u
-    gram = centred.T @ centred / len(response)
+    centred, response = features[~held] - features[~held].mean(0), energies[~held] - energies[~held].mean()
+    solution = _least_squares(centred.T @ centred, centred.T @ response, ridge)
+    return _work_rate(liquid, velocity, energies[held], features[held], solution)
+
+
+def fit_path(
+    liquid: Liquid,
+    velocity: RadialVelocity,
+    draws: Sequence[Float[Array, "draw particle d"]],
+    betas: Sequence[float],
+    ridge: float = 1e-2,
+) -> list[WorkRate]:
+    """The velocities at every one of ``betas`` from the draws at all of them: beta w(beta) = a + b (beta - the middle).
+
+    Each temperature counts with the inverse of its variance of U. Raises ``InvalidArgumentError`` for fewer than ten draws.
+    """
+    if len(draws) != len(betas) or min(len(xs) for xs in draws) < 10:
+        raise InvalidArgumentError(
+            f"expected ten draws or more at each of {len(betas)} temperatures; found {[len(xs) for xs in draws]}"
+        )
+    middle = 0.5 * (min(betas) + max(betas))
+    functions = 2 * len(np.triu_indices(len(liquid.counts))[0]) * velocity.weights.shape[2]
+    gram, moment, kept = np.zeros((functions, functions)), np.zeros(functions), []
+    for xs, beta in zip(draws, betas, strict=True):
+        energies, features = _rates(liquid, velocity, xs, beta)
+        held = np.arange(len(xs)) % 5 == 4
+        kept.append((energies[held], features[held], beta))
+        centred, response = features[~held] - features[~held].mean(0), energies[~held] - energies[~held].mean()
+        both = np.concatenate([centred, (beta - middle) * centred], axis=1) / beta
+        weight = 1 / (len(response) * response.var())
+        gram, moment = gram + weight * both.T @ both, moment + weight * both.T @ response
+    constant, slope = np.split(_least_squares(gram, moment, ridge), 2)
+    return [
+        _work_rate(liquid, velocity, energies, features, (constant + (beta - middle) * slope) / beta)
+        for energies, features, beta in kept
+    ]
+
+
+def _rates(liquid: Liquid, velocity: RadialVelocity, xs: Array, beta: float) -> tuple[np.ndarray, np.ndarray]:
+    """U (draw,) and the features (draw, class of pairs x radial) in float64."""
+    energies, features = _features(liquid, velocity, jnp.asarray(xs), jnp.asarray(float(beta)))
+    return np.asarray(energies, np.float64), np.asarray(features, np.float64)
+
+
+def _least_squares(gram: np.ndarray, moment: np.ndarray, ridge: float) -> np.ndarray:
+    """Minus the solution of the normal equations, with ``ridge`` added to the diagonal of the correlation matrix."""
     scale = np.sqrt(np.where(np.diag(gram) > 0, np.diag(gram), 1.0))
     matrix = gram / scale / scale[:, None] + ridge * np.eye(len(scale))
-    solution = -np.linalg.solve(matrix, centred.T @ response / len(response) / scale) / scale
-    rest = energies[held] + features[held] @ solution
+    return -np.linalg.solve(matrix, moment / scale) / scale
+
+
+def _work_rate(
+    liquid: Liquid, velocity: RadialVelocity, energies: np.ndarray, features: np.ndarray, solution: np.ndarray
+) -> WorkRate:
+    """The table of weights, and the variances on the held-out energies and features."""
     species, radial = len(liquid.counts), velocity.weights.shape[2]
     table = solution.reshape(-1, radial)[_classes(species)]
-    return WorkRate(table, float(rest.var(ddof=1)), float(energies[held].var(ddof=1)))
+    return WorkRate(table, float((energies + features @ solution).var(ddof=1)), float(energies.var(ddof=1)))
 
 
 def warm_start(liquid: Liquid, flow: TorusFlow, ends: tuple[Array, Array], betas: tuple[float, float]) -> TorusFlow:
