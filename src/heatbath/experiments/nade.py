@@ -81,6 +81,7 @@ class NetworkConfig:
 class TrainingConfig:
     """Adam for at most ``steps`` batches, ended by ``patience`` validations in a row without a better one.
 
+    The ``rate`` is "constant" or falls to zero in a "cosine" over the ``steps``, which helps when these are few.
     Validations come every ``validate_every`` steps, of orderless models four times as rarely, because their losses are noisier.
     ``decay`` pulls weights to zero; ``ema`` averages them (orderless models: over ten times as many steps).
     """
@@ -88,6 +89,7 @@ class TrainingConfig:
     steps: int = 20_000
     batch_size: int = 100
     rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
     decay: float = 0.0
     ema: float = 0.99
     clip: float = 10.0

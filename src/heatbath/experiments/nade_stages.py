@@ -22,7 +22,7 @@ from heatbath.samplers.base import Cost
 from heatbath.samplers.importance import ImportanceSampler
 from heatbath.samplers.proposals import FromDistribution
 from heatbath.state import ThermoState
-from heatbath.training import AdamW, Constant, EarlyStopping, HeldOutLoss, Trainer
+from heatbath.training import AdamW, Constant, Cosine, EarlyStopping, HeldOutLoss, Trainer
 from heatbath.training.objectives import MaximumLikelihood
 from heatbath.training.objectives.missing_dimensions import MissingDimensions
 from heatbath.training.validation import Validation
@@ -115,13 +115,14 @@ def trainer(split: Split, config: Any, name: str, key: Any) -> EarlyStopping:
     validation: Validation = HeldOutLoss(objective, held_out, MASKS if orderless else 1, ROWS)
     if name == "deep-nade" and split.dimension <= ENSEMBLE_COLUMNS:
         validation = HeldOutEnsemble(held_out, random_orders(named_key(key, "validation"), MASKS, split.dimension))
+    rate = Constant(settings.rate) if settings.schedule == "constant" else Cosine(settings.rate, settings.steps)
     training = Trainer(
         untrained(split, config, name, key),
         objective,
         as_array(split.train),
         steps=settings.steps,
         batch_size=settings.batch_size,
-        optimiser=AdamW(Constant(settings.rate), decay=settings.decay, clip=settings.clip, spared=SPARED),
+        optimiser=AdamW(rate, decay=settings.decay, clip=settings.clip, spared=SPARED),
         ema=ema if settings.ema else 0.0,
         validation=validation,
         validate_every=min(every, settings.steps),
