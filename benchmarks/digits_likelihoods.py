@@ -38,15 +38,15 @@ MODELS = {
     },
     "conv-nade": {
         "network": {"hidden": 250, "layers": 1, "channels": 8},
-        "training": {"steps": 1500, "rate": 2e-3, "validate_every": 60, "patience": 5},
+        "training": {"steps": 1000, "rate": 3e-3, "validate_every": 50, "patience": 5},
     },
 }
 #: Number of orders -> first test rows on which an ensemble of so many is evaluated.
 ROWS = {
     ("digits", "deep-nade"): {1: 1000, 2: 1000, 16: 1000, 128: 1000},
     ("fashion", "deep-nade"): {1: 10_000, 2: 10_000, 16: 2000, 128: 500},
-    ("digits", "conv-nade"): {1: 100, 2: 100, 16: 20},
-    ("fashion", "conv-nade"): {1: 100, 2: 100, 16: 20},
+    ("digits", "conv-nade"): {1: 60, 2: 60, 16: 20},
+    ("fashion", "conv-nade"): {1: 60, 2: 60, 16: 20},
 }
 #: Held-out rows that stop a training: all of them would take longer than the training.
 HELD_OUT = {"nade": 1000, "deep-nade": 1000, "conv-nade": 200}
