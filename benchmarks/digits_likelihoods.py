@@ -18,6 +18,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
+import equinox as eqx
 import jax
 import numpy as np
 from record import record
@@ -73,20 +74,27 @@ def settings(data, model, seed, *, quick):
     return nade.check(build(nade.Config, values))
 
 
-def trained(data, model, seed, *, quick):
-    """Test likelihoods of one model, of orderless ones by numbers of orders; and the log densities of single rows."""
+def trained(data, model, seed, *, quick, keep):
+    """Test likelihoods of one model, of orderless ones by numbers of orders; and the log densities of single rows.
+
+    The model itself is kept in the file ``keep`` before anything is evaluated, and read from there if a call was cut off later.
+    """
     config = settings(data, model, seed, quick=quick)
     prepared = nade.prepare(config)
     test, began = prepared.split.test, time.perf_counter()
     split = dataclasses.replace(prepared.split, valid=prepared.split.valid[: HELD_OUT[model]])
     process = nade_stages.trainer(split, config, model, prepared.key)
     carry = process.begin(prepared.key)
+    if keep.exists():
+        carry = eqx.tree_deserialise_leaves(keep, carry._replace(training=None))
+        carry = carry._replace(training=process.begin(prepared.key).training, waited=process.patience)
     while not process.finished(carry):
         carry, chunk = process.advance(carry)
         print(
             f"  {data} {model} {seed}: {chunk.metrics['optimiser_step']:.0f} {chunk.metrics['validation_loss']:.2f}",
             flush=True,
         )
+    eqx.tree_serialise_leaves(keep, carry._replace(training=None))
     made = {"valid": float(carry.best_loss), "steps": int(carry.best_step), "seconds": time.perf_counter() - began}
     best = process.trained(carry)
     if (data, model) not in ROWS:
@@ -99,7 +107,7 @@ def trained(data, model, seed, *, quick):
 def by_orders(model, key, test, rows):
     """Number of orders -> log densities of the first rows under the ensemble of so many; fewer orders are part of more."""
     orders = nade_stages.random_orders(named_key(key, "orders"), max(rows), test.shape[1])
-    parts, first = [], 0
+    parts, first, found = [], 0, {}
     for last in sorted(rows):  # orders first .. last - 1 are needed on as many rows as the ensemble of ``last`` has
         few = test[: rows[last]]
         parts.append(
@@ -111,9 +119,7 @@ def by_orders(model, key, test, rows):
             )
         )
         first = last
-    found = {}
-    for last in sorted(rows):
-        every = np.concatenate([part[:, : rows[last]] for part in parts])[:last]
+        every = np.concatenate([part[:, : len(few)] for part in parts])
         found[last] = np.logaddexp.reduce(every, axis=0) - np.log(last)
     return found
 
@@ -212,9 +218,11 @@ def main():
                 path = work / f"{prefix}{data}-{model}-{seed}.json"
                 if path.exists() or time.monotonic() - began > 60 * arguments.minutes:
                     continue
-                made, rows = (
-                    mixture if model == "bernoulli-mixture" else lambda d, s, m=model, **k: trained(d, m, s, **k)
-                )(data, seed, quick=arguments.quick)
+                if model == "bernoulli-mixture":
+                    made, rows = mixture(data, seed, quick=arguments.quick)
+                else:
+                    keep = path.with_suffix(".eqx")
+                    made, rows = trained(data, model, seed, quick=arguments.quick, keep=keep)
                 np.savez(path.with_suffix(".npz"), **{str(n): values for n, values in rows.items()})
                 path.write_text(json.dumps(made))
                 print(path.stem, made, flush=True)
