@@ -223,7 +223,7 @@ def main():
                 else:
                     keep = path.with_suffix(".eqx")
                     made, rows = trained(data, model, seed, quick=arguments.quick, keep=keep)
-                np.savez(path.with_suffix(".npz"), **{str(n): values for n, values in rows.items()})
+                np.savez(path.with_suffix(".npz"), allow_pickle=False, **{str(n): values for n, values in rows.items()})
                 path.write_text(json.dumps(made))
                 print(path.stem, made, flush=True)
     rows, data = rows_of(pieces(work, prefix))

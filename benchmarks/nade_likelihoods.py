@@ -290,7 +290,7 @@ def main():
         trains = name in nade.MODELS or name in BUILT_AS
         do = training if trains else baseline
         made, log_probs = do(table, name, fold, seed, quick=arguments.quick)
-        np.savez(path.with_suffix(".npz"), **log_probs)
+        np.savez(path.with_suffix(".npz"), allow_pickle=False, **log_probs)
         path.write_text(json.dumps(made | {"date": datetime.date.today().isoformat(), "commit": commit()}))
         print(
             path.stem,

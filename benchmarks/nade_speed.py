@@ -10,6 +10,7 @@ measured before is kept when another is measured.
 import argparse
 import json
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -53,7 +54,7 @@ def training_runs(rows):
 
     torch.manual_seed(0)
     torch.set_num_threads(2)
-    runs = {"NADE, heatbath": Epochs(nade(KEY, COLUMNS, HIDDEN), rows)}
+    runs: dict[str, Any] = {"NADE, heatbath": Epochs(nade(KEY, COLUMNS, HIDDEN), rows)}
     runs["MADE, heatbath"] = Epochs(made(KEY, COLUMNS, (HIDDEN, HIDDEN)), rows)
     for words, compiled in (("eager", False), ("compiled", True)):
         runs[f"NADE, PyTorch {words}"] = Training(Nade(COLUMNS, HIDDEN), rows, BATCH, compiled=compiled)

@@ -101,15 +101,15 @@ class TrainingConfig:
 class EvaluationConfig:
     """Ensembles of the first ``orders`` random orders each; ``rows`` of the test part (0: all); ``pictures`` of images.
 
-    ``mixture`` components of the mixture of Bernoullis (0: chosen among a few by held-out rows), ``analysers`` and ``factors`` of
-    the mixture of factor analysers.
+    ``mixture`` components of the mixture of Bernoullis and ``analysers`` of ``factors`` factors each of the mixture of factor
+    analysers; 0 components are chosen among a few by held-out rows.
     """
 
     orders: tuple[int, ...] = (1, 2, 16)
     rows: int = 0
     pictures: int = 25
     mixture: int = 0
-    analysers: int = 10
+    analysers: int = 0
     factors: int = 4
 
 
@@ -234,7 +234,7 @@ _LEAST: Mapping[str, int] = MappingProxyType(
         "evaluation.rows": 0,
         "evaluation.pictures": 0,
         "evaluation.mixture": 0,
-        "evaluation.analysers": 1,
+        "evaluation.analysers": 0,
         "evaluation.factors": 1,
         "draws.samples": 1,
         "data.fold": 0,

@@ -34,8 +34,10 @@ RARER, MASKS = 4, 4
 ENSEMBLE_COLUMNS = 500
 #: Arrays that weight decay leaves alone: what a law is where nothing is known, and sizes of activations.
 SPARED = ("bias", "biases", "head_bias", "scales")
-#: Numbers of components among which held-out rows choose a mixture of Bernoullis.
-MIXTURES = (16, 32, 64, 128)
+#: Numbers of components among which held-out rows choose a mixture of Bernoullis, and one of factor analysers.
+MIXTURES, ANALYSERS = (16, 32, 64, 128), (10, 20, 40)
+#: Most iterations of expectation maximisation for factor analysers, and the least noise variance in units of a column's.
+ITERATIONS, FLOOR = 400, 1e-2
 #: Orders that go through a network together where the device is not a CPU.
 ORDERS_AT_ONCE = 16
 #: Rows that go through a model at once when densities are taken, and draws made at once.
@@ -249,7 +251,11 @@ def baseline(split: Split, settings: Any, name: str, seed: int) -> Any:
     """A fitted baseline; expectation maximisation stops by the held-out rows, which also choose the size of a mixture."""
     if name == "factor-analysers":
         factors = min(settings.factors, split.dimension)
-        return fit_factor_analysers(split.train, settings.analysers, factors, seed=seed, held_out=split.valid).model
+        counts = (settings.analysers,) if settings.analysers else ANALYSERS
+        counts = tuple(count for count in counts if count <= len(split.train)) or (1,)
+        more = {"seed": seed, "iterations": ITERATIONS, "floor": FLOOR, "held_out": split.valid}
+        fits = [fit_factor_analysers(split.train, count, factors, **more) for count in counts]
+        return max(fits, key=lambda fit: fit.valid.max()).model
     if name == "gaussian":
         return CorrelatedNormal.from_covariance(split.train.mean(axis=0), np.cov(split.train.T))
     if name == "bernoulli-mixture":
