@@ -240,16 +240,17 @@ def rows_of(found):
     return rows, data
 
 
-def kept_before(rows, data):
-    """Rows and numbers together with those of the last results that have more seeds or were not measured now, in a fixed order."""
-    path = RESULTS / "nade_likelihoods.json"
-    last = json.loads(path.read_text()) if path.exists() else {"rows": [], "data": {}}
+def kept_before(rows, data, earlier):
+    """Rows and numbers together with those of ``earlier`` results that have more seeds or were not measured since, in order.
+
+    ``earlier``: files, the oldest first; a file that does not exist holds nothing.
+    """
     every = {}
-    for row, (key, values) in zip(last["rows"], last["data"].items(), strict=True):
-        every[key] = row, {"date": last["date"], "commit": last["commit"]} | values
-    for row, (key, values) in zip(rows, data.items(), strict=True):
-        if key not in every or len(values["nll"]) >= len(every[key][1]["nll"]):
-            every[key] = row, values
+    for path in filter(Path.exists, earlier):
+        last = json.loads(path.read_text())
+        when = {"date": last["date"], "commit": last["commit"]}
+        _keep(every, last["rows"], {key: when | values for key, values in last["data"].items()})
+    _keep(every, rows, data)
     tables, names = list(TABLES), list(WORDS)
 
     def place(key):
@@ -259,6 +260,12 @@ def kept_before(rows, data):
     known = {f"{table}, {name}" for table, (_, _, models) in TABLES.items() for name in (*models, *nade.BASELINES)}
     keys = sorted((key for key in every if " ".join(key.split(" ")[:2]) in known), key=place)
     return [every[key][0] for key in keys], {key: every[key][1] for key in keys}
+
+
+def _keep(every, rows, data):
+    for row, (key, values) in zip(rows, data.items(), strict=True):
+        if key not in every or len(values["nll"]) >= len(every[key][1]["nll"]):
+            every[key] = row, values
 
 
 def measured(data):
@@ -277,6 +284,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--work", type=Path, default=Path("/tmp/nade-likelihoods"))
+    parser.add_argument("--earlier", type=Path, nargs="*", default=[], help="other results whose rows are kept")
     arguments = parser.parse_args()
     tables, work = arguments.data.split(","), arguments.work
     seeds, prefix = (1 if arguments.quick else arguments.seeds), "quick-" if arguments.quick else ""
@@ -301,7 +309,7 @@ def main():
     if arguments.quick:
         print(*rows, sep="\n")
         return
-    rows, data = kept_before(rows, data)
+    rows, data = kept_before(rows, data, [*arguments.earlier, RESULTS / "nade_likelihoods.json"])
     record(
         "nade_likelihoods",
         title="Test likelihoods of the NADE family on published splits",
