@@ -4,10 +4,13 @@
 
 Hyperparameters were chosen by held-out rows of the first seed, whose likelihoods of test rows were seen meanwhile; later seeds are
 not so touched. A seed fixes the start, the batches and the orders; of the tables of real numbers every seed is the mean over all ten folds. Every finished training is kept in
-FOLDER. With --minutes the script stops before the first training that begins later; a second call goes on.
+FOLDER. With --minutes the script stops before the first training that begins later; a second call goes on. Rows of the results
+that FOLDER does not hold, or holds of fewer seeds, stay as they were measured before, with date and commit of then.
 """
 
 import argparse
+import dataclasses
+import datetime
 import json
 import os
 import time
@@ -17,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import jax
 import numpy as np
-from record import record
+from record import RESULTS, commit, record
 
 from heatbath.experiments import nade, nade_stages
 from heatbath.experiments.config import build, merge
@@ -27,10 +30,18 @@ from heatbath.random import named_key
 jax.config.update("jax_enable_x64", True)
 
 ORDERS = (1, 2, 16, 128)
-_REAL = {
-    "network": {"hidden": 20, "components": 20},
-    "training": {"validate_every": 60, "rate": 1e-2, "decay": 3.0, "ema": 0.995},
-}
+#: Tables of so many test rows that ensembles of 128 orders would take longer than the training.
+FEWER_ORDERS = {"mushrooms": (1, 2, 16)}
+#: Tables of real numbers; every seed after the first also has an order of its own, so that seeds together are an ensemble of orders.
+_REAL = {"network": {"hidden": 50, "components": 20}, "training": {"rate": 2e-2, "schedule": "cosine", "ema": 0.995}}
+#: Steps, weight decay and steps between validations of each.
+_RED, _WHITE, _PARKINSONS = (
+    merge(_REAL, {"training": {"steps": steps, "decay": decay, "validate_every": every}})
+    for steps, decay, every in ((1500, 1.0, 50), (3600, 0.5, 200), (10_000, 0.3, 400))
+)
+_LAPLACE = {"network": {"law": "laplace"}}
+#: Names of the benchmark's own for models of the experiment.
+BUILT_AS = {"rnade": "nade", "rnade-laplace": "nade"}
 _MADE = {"network": {"layers": 1}, "training": {"decay": 1.0, "rate": 3e-4}}
 #: Settings of every table, those of single models laid over them, and the models.
 TABLES = {
@@ -41,7 +52,12 @@ TABLES = {
     ),
     "mushrooms": (
         {"training": {"validate_every": 100}},
-        {"deep-nade": {"training": {"rate": 3e-3, "steps": 40_000}}},
+        {
+            "deep-nade": {
+                "network": {"hidden": 250},
+                "training": {"rate": 3e-3, "steps": 12_000, "schedule": "cosine", "patience": 1000},
+            }
+        },
         ("nade", "deep-nade", "made"),
     ),
     "nips": (
@@ -49,9 +65,9 @@ TABLES = {
         {"deep-nade": {"network": {"layers": 1}, "training": {"decay": 0.3}}, "made": _MADE},
         ("nade", "deep-nade", "made"),
     ),
-    "red-wine": (_REAL, {}, ("nade",)),
-    "white-wine": (_REAL, {}, ("nade",)),
-    "parkinsons": ({"network": {"hidden": 50}, "training": {"validate_every": 60}}, {}, ("nade",)),
+    "red-wine": (_RED, {"rnade-laplace": _LAPLACE}, ("rnade", "rnade-laplace")),
+    "white-wine": (_WHITE, {"rnade-laplace": _LAPLACE}, ("rnade", "rnade-laplace")),
+    "parkinsons": (_PARKINSONS, {"rnade-laplace": _LAPLACE}, ("rnade", "rnade-laplace")),
 }
 #: Negative log-likelihoods that were set as goals before anything was trained.
 GOALS = {
@@ -61,14 +77,21 @@ GOALS = {
     ("mushrooms", "deep-nade 16"): 9.69,
     ("nips", "nade"): 273.1,
     ("nips", "deep-nade 16"): 272.4,
-    ("red-wine", "nade"): 9.36,
-    ("white-wine", "nade"): 10.23,
-    ("parkinsons", "nade"): 0.90,
+    ("red-wine", "rnade"): 9.36,
+    ("white-wine", "rnade"): 10.23,
+    ("parkinsons", "rnade"): 0.90,
     ("dna", "bernoulli-mixture"): 97.5,
     ("mushrooms", "bernoulli-mixture"): 14.2,
     ("nips", "bernoulli-mixture"): 286.6,
 }
-WORDS = {"deep-nade": "EoNADE", "nade": "NADE", "made": "MADE", "bernoulli-mixture": "mixture of Bernoullis"}
+WORDS = {
+    "nade": "NADE",
+    "deep-nade": "EoNADE",
+    "made": "MADE",
+    "rnade": "RNADE, normals",
+    "rnade-laplace": "RNADE, Laplace laws",
+    "bernoulli-mixture": "mixture of Bernoullis",
+}
 WORDS |= {
     "gaussian": "Gaussian",
     "factor-analysers": "mixture of factor analysers",
@@ -83,7 +106,7 @@ def settings(table, model, fold, seed, *, quick):
         {
             "data": {"name": table, "kind": DATA_SETS[table].kind, "fold": fold},
             "seed": seed,
-            "models": (model,),
+            "models": (BUILT_AS.get(model, model),),
             "baselines": (),
         },
         shared,
@@ -97,28 +120,40 @@ def training(table, model, fold, seed, *, quick):
     """Test likelihoods of one model, of orderless ones by numbers of orders."""
     config = settings(table, model, fold, seed, quick=quick)
     prepared = nade.prepare(config)
-    began = time.perf_counter()
-    process = nade_stages.trainer(prepared.split, config, model, prepared.key)
+    split, began = prepared.split, time.perf_counter()
+    if model in BUILT_AS:
+        split = in_order(split, seed)
+    process = nade_stages.trainer(split, config, config.models[0], prepared.key)
     carry = process.begin(prepared.key)
     while not process.finished(carry):
         carry, _ = process.advance(carry)
     made = {"valid": float(carry.best_loss), "steps": int(carry.best_step), "seconds": time.perf_counter() - began}
-    best, test = process.trained(carry), prepared.split.test
+    best, test = process.trained(carry), split.test
     if model != "deep-nade":
         rows = {"1": nade_stages.log_probs(best, test)}
     else:
-        orders = nade_stages.random_orders(named_key(prepared.key, "orders"), 2 if quick else ORDERS[-1], test.shape[1])
+        counts = (1, 2) if quick else FEWER_ORDERS.get(table, ORDERS)
+        orders = nade_stages.random_orders(named_key(prepared.key, "orders"), counts[-1], test.shape[1])
         every = np.concatenate(
             [nade_stages.log_probs_by_order(best, orders[k : k + 16], test) for k in range(0, len(orders), 16)]
         )
-        rows = {str(n): np.logaddexp.reduce(every[:n], axis=0) - np.log(n) for n in ORDERS if n <= len(every)}
+        rows = {str(n): np.logaddexp.reduce(every[:n], axis=0) - np.log(n) for n in counts}
         made["mean over orders"] = -float(every.mean())
     made["test"] = {n: -float(values.mean()) for n, values in rows.items()}
     made["test_error"] = {n: float(values.std(ddof=1) / np.sqrt(len(values))) for n, values in rows.items()}
-    return made | {"total_seconds": time.perf_counter() - began, "dimension": prepared.split.dimension}
+    return made | {"total_seconds": time.perf_counter() - began, "dimension": split.dimension}, rows
 
 
-def baseline(table, name, fold, seed):
+def in_order(split, seed):
+    """The table with its columns in the order of a seed: as they are for the first, at random for others."""
+    columns = np.arange(split.dimension)
+    if seed:
+        columns = np.random.default_rng([seed, 31]).permutation(columns)
+    parts = {part: getattr(split, part)[:, columns] for part in ("train", "valid", "test")}
+    return dataclasses.replace(split, means=split.means[columns], scales=split.scales[columns], **parts)
+
+
+def baseline(table, name, fold, seed, *, quick):
     """Test likelihood of a mixture or a normal."""
     config = settings(table, "nade", fold, seed, quick=True)
     prepared, began = nade.prepare(config), time.perf_counter()
@@ -127,7 +162,7 @@ def baseline(table, name, fold, seed):
     )
     error = float(values.std(ddof=1) / np.sqrt(len(values)))
     made = {"test": {"1": -float(values.mean())}, "test_error": {"1": error}, "dimension": prepared.split.dimension}
-    return made | {"total_seconds": time.perf_counter() - began}
+    return made | {"total_seconds": time.perf_counter() - began}, {"1": values}
 
 
 def jobs(tables, seeds):
@@ -146,17 +181,36 @@ def collect(work, tables, seeds, prefix):
     for table, name, fold, seed in jobs(tables, seeds):
         path = work / f"{prefix}{table}-{name}-{fold}-{seed}.json"
         if path.exists():
-            found.setdefault((table, name), {}).setdefault(seed, []).append(json.loads(path.read_text()))
+            piece = json.loads(path.read_text())
+            if (rows := path.with_suffix(".npz")).exists() and name in BUILT_AS:
+                piece["rows"] = np.load(rows)["1"]
+            found.setdefault((table, name), {}).setdefault(seed, []).append(piece)
     return {
         key: {seed: parts for seed, parts in by_seed.items() if len(parts) == DATA_SETS[key[0]].folds}
         for key, by_seed in found.items()
     }
 
 
+def with_ensembles(found):
+    """Also, of models of one order whose seeds have orders of their own, the mean of the probabilities of all seeds."""
+    made = dict(found)
+    for (table, name), by_seed in found.items():
+        if name in BUILT_AS and len(by_seed) > 1:
+            parts = []
+            for members in zip(*by_seed.values(), strict=True):  # the same fold of every seed
+                rows = np.logaddexp.reduce([part["rows"] for part in members], axis=0) - np.log(len(members))
+                test = {str(len(members)): -float(rows.mean())}
+                error = {str(len(members)): float(rows.std(ddof=1) / np.sqrt(len(rows)))}
+                seconds = sum(part["total_seconds"] for part in members)
+                parts.append(members[-1] | {"test": test, "test_error": error, "total_seconds": seconds})
+            made[table, f"{name}-ensemble"] = {0: parts}
+    return made
+
+
 def rows_of(found):
     """Rows of the table, and the numbers behind them."""
     rows, data = [], {}
-    for (table, name), by_seed in found.items():
+    for (table, name), by_seed in with_ensembles(found).items():
         if not by_seed:
             continue
         for orders in next(iter(by_seed.values()))[0]["test"]:
@@ -165,7 +219,9 @@ def rows_of(found):
             of_rows = float(np.mean([part["test_error"][orders] for part in parts]))
             if len(parts) > 1:  # folds: the error of their mean
                 of_rows = float(np.std([part["test"][orders] for part in parts], ddof=1) / np.sqrt(len(parts)))
-            key = f"{name} {orders}" if name == "deep-nade" else name
+            several = name == "deep-nade" or name.endswith("-ensemble")
+            name = name.removesuffix("-ensemble")
+            key = f"{name} {orders}" if several else name
             goal = GOALS.get((table, key))
             mean = float(np.mean(values))
             of_seeds = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
@@ -175,11 +231,49 @@ def rows_of(found):
             met = "" if goal is None else ("yes" if round(mean, 2) <= goal else "no")
             if name == "bernoulli-mixture":
                 met = "" if goal is None else f"{mean - goal:+.2f}"
-            words = WORDS[name] + (f", {orders} order{'s' * (orders != '1')}" if name == "deep-nade" else "")
+            words = WORDS[name] + (f", {orders} order{'s' * (orders != '1')}" if several else "")
             rows.append([table, words, len(values), text, f"{of_rows:.2g}", bits, goal, met])
             seconds = float(np.mean([sum(part["total_seconds"] for part in p) for p in by_seed.values()]))
-            data[f"{table}, {key}"] = {"nll": values, "row_error": of_rows, "goal": goal, "seconds": seconds}
+            last = list(by_seed.values())[-1][-1]
+            when = {"date": last["date"], "commit": last["commit"]}
+            data[f"{table}, {key}"] = {"nll": values, "row_error": of_rows, "goal": goal, "seconds": seconds} | when
     return rows, data
+
+
+def kept_before(rows, data, earlier):
+    """Rows and numbers together with those of ``earlier`` results that have more seeds or were not measured since, in order.
+
+    ``earlier``: files, the oldest first; a file that does not exist holds nothing.
+    """
+    every = {}
+    for path in filter(Path.exists, earlier):
+        last = json.loads(path.read_text())
+        when = {"date": last["date"], "commit": last["commit"]}
+        _keep(every, last["rows"], {key: when | values for key, values in last["data"].items()})
+    _keep(every, rows, data)
+    tables, names = list(TABLES), list(WORDS)
+
+    def place(key):
+        table, name = key.split(", ", 1)
+        return tables.index(table), names.index(name.split(" ")[0]), int(name.split(" ")[1]) if " " in name else 0
+
+    known = {f"{table}, {name}" for table, (_, _, models) in TABLES.items() for name in (*models, *nade.BASELINES)}
+    keys = sorted((key for key in every if " ".join(key.split(" ")[:2]) in known), key=place)
+    return [every[key][0] for key in keys], {key: every[key][1] for key in keys}
+
+
+def _keep(every, rows, data):
+    for row, (key, values) in zip(rows, data.items(), strict=True):
+        if key not in every or len(values["nll"]) >= len(every[key][1]["nll"]):
+            every[key] = row, values
+
+
+def measured(data):
+    """When and of which commit the rows are, in a sentence."""
+    when = {}
+    for key, values in data.items():
+        when.setdefault(f"{values['date']}, commit {values['commit']}", []).append(key)
+    return "Measured " + "; ".join(f"{words}: {', '.join(keys)}" for words, keys in when.items()) + "."
 
 
 def main():
@@ -190,6 +284,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--work", type=Path, default=Path("/tmp/nade-likelihoods"))
+    parser.add_argument("--earlier", type=Path, nargs="*", default=[], help="other results whose rows are kept")
     arguments = parser.parse_args()
     tables, work = arguments.data.split(","), arguments.work
     seeds, prefix = (1 if arguments.quick else arguments.seeds), "quick-" if arguments.quick else ""
@@ -200,9 +295,11 @@ def main():
         late = time.monotonic() - began > 60 * arguments.minutes
         if path.exists() or late or (arguments.models and name not in arguments.models.split(",")):
             continue
-        trains = name in nade.MODELS
-        made = training(table, name, fold, seed, quick=arguments.quick) if trains else baseline(table, name, fold, seed)
-        path.write_text(json.dumps(made))
+        trains = name in nade.MODELS or name in BUILT_AS
+        do = training if trains else baseline
+        made, log_probs = do(table, name, fold, seed, quick=arguments.quick)
+        np.savez(path.with_suffix(".npz"), allow_pickle=False, **log_probs)
+        path.write_text(json.dumps(made | {"date": datetime.date.today().isoformat(), "commit": commit()}))
         print(
             path.stem,
             {key: made[key] for key in ("valid", "steps", "test", "total_seconds") if key in made},
@@ -212,6 +309,7 @@ def main():
     if arguments.quick:
         print(*rows, sep="\n")
         return
+    rows, data = kept_before(rows, data, [*arguments.earlier, RESULTS / "nade_likelihoods.json"])
     record(
         "nade_likelihoods",
         title="Test likelihoods of the NADE family on published splits",
@@ -224,6 +322,7 @@ def main():
             "Goals are values recalled of the papers' tables (arXiv 1605.02226), set beforehand and not checked against them; for "
             "mixtures the difference is shown, because they only prove units and splits.",
             "Folds of red wine are the paper's own; those of white wine and Parkinsons are ours.",
+            measured(data),
         ],
         data=data,
     )

@@ -59,6 +59,26 @@ class Made(nn.Module):
         return x
 
 
+class Orderless:
+    """Log probabilities of rows (n, d) under an orderless NADE of one hidden layer with the given weights, by the recursion."""
+
+    def __init__(self, inputs, flags, bias, heads, head_bias):
+        arrays = (inputs, flags, bias, heads, head_bias)
+        self._inputs, self._flags, self._bias, self._heads, self._head_bias = (
+            torch.tensor(np.asarray(array)) for array in arrays
+        )
+
+    @torch.no_grad()
+    def in_order(self, order, x):
+        seen = self._bias.expand(len(x), -1).clone()
+        total = torch.zeros(len(x), dtype=torch.float64)
+        for site in order:
+            logit = functional.relu(seen) @ self._heads[site] + self._head_bias[site]
+            total += functional.logsigmoid((2 * x[:, site] - 1) * logit)
+            seen += torch.outer(x[:, site], self._inputs[site]) + self._flags[site]
+        return total
+
+
 class Training:
     """An epoch of maximum likelihood by Adam with a clipped gradient, in batches of ``batch`` rows."""
 

@@ -74,7 +74,7 @@ def build(
         return _spread_means(deep_nade(key, dimension, layers, head=head, marginals=marginals), head)
     if name == "conv-nade" and not real and image is not None:
         channels = convolutions(min(image), int(sizes["channels"]))
-        return convolutional_nade(key, (int(image[0]), int(image[1])), channels, layers)
+        return convolutional_nade(key, (int(image[0]), int(image[1])), channels, layers, marginals=marginals)
     raise InvalidArgumentError(f"the model {name!r} does not fit a {table} table without images")
 
 

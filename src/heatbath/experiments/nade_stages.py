@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,7 +23,7 @@ from heatbath.samplers.base import Cost
 from heatbath.samplers.importance import ImportanceSampler
 from heatbath.samplers.proposals import FromDistribution
 from heatbath.state import ThermoState
-from heatbath.training import AdamW, Constant, EarlyStopping, HeldOutLoss, Trainer
+from heatbath.training import AdamW, Constant, Cosine, EarlyStopping, HeldOutLoss, Trainer
 from heatbath.training.objectives import MaximumLikelihood
 from heatbath.training.objectives.missing_dimensions import MissingDimensions
 from heatbath.training.validation import Validation
@@ -33,8 +34,12 @@ RARER, MASKS = 4, 4
 ENSEMBLE_COLUMNS = 500
 #: Arrays that weight decay leaves alone: what a law is where nothing is known, and sizes of activations.
 SPARED = ("bias", "biases", "head_bias", "scales")
-#: Numbers of components among which held-out rows choose a mixture of Bernoullis.
-MIXTURES = (16, 32, 64, 128)
+#: Numbers of components among which held-out rows choose a mixture of Bernoullis, and one of factor analysers.
+MIXTURES, ANALYSERS = (16, 32, 64, 128), (10, 20, 40)
+#: Most iterations of expectation maximisation for factor analysers, and the least noise variance in units of a column's.
+ITERATIONS, FLOOR = 400, 1e-2
+#: Orders that go through a network together where the device is not a CPU.
+ORDERS_AT_ONCE = 16
 #: Rows that go through a model at once when densities are taken, and draws made at once.
 ROWS, AT_ONCE = 1000, 250
 
@@ -82,7 +87,9 @@ class HeldOutEnsemble(Validation):
         return ("validation_loss",)
 
     def __call__(self, key, model):
-        ensemble = EoNADE(network=model.network, head=model.head, orders=self.orders, chunk=len(self.orders))
+        ensemble = EoNADE(
+            network=model.network, head=model.head, orders=self.orders, chunk=orders_at_once(len(self.orders))
+        )
         return {"validation_loss": -jnp.mean(ensemble.log_probs(self.held_out))}
 
 
@@ -115,13 +122,14 @@ def trainer(split: Split, config: Any, name: str, key: Any) -> EarlyStopping:
     validation: Validation = HeldOutLoss(objective, held_out, MASKS if orderless else 1, ROWS)
     if name == "deep-nade" and split.dimension <= ENSEMBLE_COLUMNS:
         validation = HeldOutEnsemble(held_out, random_orders(named_key(key, "validation"), MASKS, split.dimension))
+    rate = Constant(settings.rate) if settings.schedule == "constant" else Cosine(settings.rate, settings.steps)
     training = Trainer(
         untrained(split, config, name, key),
         objective,
         as_array(split.train),
         steps=settings.steps,
         batch_size=settings.batch_size,
-        optimiser=AdamW(Constant(settings.rate), decay=settings.decay, clip=settings.clip, spared=SPARED),
+        optimiser=AdamW(rate, decay=settings.decay, clip=settings.clip, spared=SPARED),
         ema=ema if settings.ema else 0.0,
         validation=validation,
         validate_every=min(every, settings.steps),
@@ -202,9 +210,14 @@ def log_probs(model: Any, rows: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(part, np.float64) for part in parts])
 
 
+def orders_at_once(count: int) -> int:
+    """Of ``count`` orders. On CPUs one after the other is fastest: the memory of one order stays in the cache."""
+    return 1 if jax.default_backend() == "cpu" else min(ORDERS_AT_ONCE, count)
+
+
 def log_probs_by_order(model: Any, orders: Any, rows: np.ndarray) -> np.ndarray:
     """Log densities (order, row) of a table under a model in several orders, ``ROWS`` at a time."""
-    ensemble = EoNADE(network=model.network, head=model.head, orders=orders, chunk=4)
+    ensemble = EoNADE(network=model.network, head=model.head, orders=orders, chunk=orders_at_once(len(orders)))
     parts = [_by_order(ensemble, as_array(rows[start : start + ROWS])) for start in range(0, len(rows), ROWS)]
     return np.concatenate([np.asarray(part, np.float64) for part in parts], axis=1)
 
@@ -238,7 +251,11 @@ def baseline(split: Split, settings: Any, name: str, seed: int) -> Any:
     """A fitted baseline; expectation maximisation stops by the held-out rows, which also choose the size of a mixture."""
     if name == "factor-analysers":
         factors = min(settings.factors, split.dimension)
-        return fit_factor_analysers(split.train, settings.analysers, factors, seed=seed, held_out=split.valid).model
+        counts = (settings.analysers,) if settings.analysers else ANALYSERS
+        counts = tuple(count for count in counts if count <= len(split.train)) or (1,)
+        more = {"seed": seed, "iterations": ITERATIONS, "floor": FLOOR, "held_out": split.valid}
+        fits = [fit_factor_analysers(split.train, count, factors, **more) for count in counts]
+        return max(fits, key=lambda fit: fit.valid.max()).model
     if name == "gaussian":
         return CorrelatedNormal.from_covariance(split.train.mean(axis=0), np.cov(split.train.T))
     if name == "bernoulli-mixture":

@@ -1,5 +1,6 @@
 """ConvNADE's network: convolutions over an image with holes and the map of its holes."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -90,8 +91,39 @@ class MaskedConvolution(MaskedNetwork):
 
     def __call__(self, x, mask):
         mask = mask.astype(self.dtype)
-        h = jnp.stack([x.astype(self.dtype) * mask, mask]).reshape((1, 2, *self.image))
+        h = jnp.stack([x.astype(self.dtype) * mask, mask], axis=-1).reshape((1, *self.image, 2))
         for index, (kernel, bias, pad) in enumerate(zip(self.kernels, self.biases, self.paddings, strict=True)):
             h = h if index == 0 else jax.nn.relu(h)
-            h = jax.lax.conv_general_dilated(h, kernel, (1, 1), [(pad, pad)] * 2) + bias[:, None, None]
-        return h[0].reshape((h.shape[1], -1)).T
+            h = jnp.asarray(correlated(h, jnp.transpose(kernel, (2, 3, 1, 0)), pad)) + bias
+        return h[0].reshape((-1, h.shape[3]))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def correlated(
+    h: Float[Array, "n y x c"], kernel: Float[Array, "w w c o"], pad: int
+) -> Float[Array, "n height width o"]:
+    """out[n, y, x, o] = sum over i, j, c of h[n, y + i - pad, x + j - pad, c] kernel[i, j, c, o], zeros beyond the edges.
+
+    Channels come last and the derivative has a rule of its own because XLA on CPUs has fast code for this layout alone inside of
+    loops, and none for the gradient of a kernel: a step of training takes a fourth (8 channels) to a tenth (16) of the time.
+    """
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(h, kernel, (1, 1), [(pad, pad)] * 2, dimension_numbers=layout)
+
+
+def _correlated_backward(pad, kept, cotangent):
+    """The image's gradient is a correlation with the turned kernel; the kernel's is one matrix product per shift."""
+    h, kernel = kept
+    width = kernel.shape[0]
+    turned = jnp.flip(jnp.swapaxes(kernel, 2, 3), (0, 1))
+    padded = jnp.pad(h, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    rows, columns = cotangent.shape[1:3]
+
+    def shifted(i: int, j: int):
+        return jnp.einsum("nyxc,nyxo->co", padded[:, i : i + rows, j : j + columns], cotangent)
+
+    kernel_bar = jnp.stack([jnp.stack([shifted(i, j) for j in range(width)]) for i in range(width)])
+    return correlated(cotangent, turned, width - 1 - pad), kernel_bar
+
+
+correlated.defvjp(lambda h, kernel, pad: (correlated(h, kernel, pad), (h, kernel)), _correlated_backward)

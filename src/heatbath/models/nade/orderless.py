@@ -145,14 +145,22 @@ def convolutional_nade(
     layers: Sequence[Convolution],
     hidden: Sequence[int] = (500, 500),
     *,
+    marginals=None,
     dtype=jnp.float32,
 ) -> OrderlessNADE:
-    """An untrained ConvNADE over binary images in row order: convolutions plus, where ``hidden`` is not empty, a perceptron."""
+    """An untrained ConvNADE over binary images in row order: convolutions plus, where ``hidden`` is not empty, a perceptron.
+
+    The perceptron's coins start at ``marginals`` (d,), probabilities of a one, where they are given.
+    """
     key_image, key_flat = jax.random.split(key)
     parts: tuple[MaskedNetwork, ...] = (MaskedConvolution(key_image, image, layers, 1, dtype),)
     dimension = parts[0].dimension
     if hidden:
-        parts = (*parts, MaskedPerceptron(key_flat, dimension, hidden, 1, dtype))
+        perceptron = MaskedPerceptron(key_flat, dimension, hidden, 1, dtype)
+        if marginals is not None:
+            logits = logits_of(marginals, dimension)[:, None].astype(dtype)
+            perceptron = eqx.tree_at(lambda n: n.head_bias, perceptron, logits)
+        parts = (*parts, perceptron)
     return OrderlessNADE(network=SummedNetworks(parts), head=Coin(), order=jnp.arange(dimension))
 
 
