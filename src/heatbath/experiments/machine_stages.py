@@ -42,7 +42,7 @@ from heatbath.training.validation import Validation
 
 #: Machines whose smaller half has at most this many units are summed exactly, while they learn and at the end.
 SUMMED_UNITS = 12
-#: Rows that are offered one by one, and components of the mixture that is offered where there are more; odds of a changed bit.
+#: Rows that are offered one by one, where there are no more; odds of a changed bit.
 FEW_ROWS, SOFTENED = 64, 0.02
 #: The tiny machine whose exact gradient shows bias: its layers, the spread of its weights, and its data.
 TINY, TINY_SCALE = (4, 3, 3), 1.2
@@ -110,18 +110,18 @@ def coupling_of(prepared: Any) -> Coupling:
     if kind == "maximal":
         return MaximalBlockGibbs()
     if kind == "proposal":
-        offered = VisibleProposal(mixture_of(prepared.split, prepared.config.seed))
-        return CommonRandomNumbers(Compose((offered, BlockGibbs())))
-    return CommonRandomNumbers(BlockGibbs())
+        offered = VisibleProposal(mixture_of(prepared.split, prepared.config.training.offered, prepared.config.seed))
+        return CommonRandomNumbers(Compose((offered, BlockGibbs("sequential"))))
+    return CommonRandomNumbers(BlockGibbs("sequential"))
 
 
-def mixture_of(table: Split, seed: int) -> BernoulliMixture:
+def mixture_of(table: Split, count: int, seed: int) -> BernoulliMixture:
     """What visible units are offered from: softened rows while they are few, else a mixture stopped by held-out rows."""
     if len(table.train) <= FEW_ROWS:
         logits = (2.0 * table.train - 1) * math.log((1 - SOFTENED) / SOFTENED)
         weights = jnp.zeros(len(table.train), jnp.float32)
         return BernoulliMixture(log_weights=weights, logits=jnp.asarray(logits, jnp.float32))
-    found = fit_bernoulli_mixture(table.train, FEW_ROWS, seed=seed, held_out=table.valid).model
+    found = fit_bernoulli_mixture(table.train, min(count, len(table.train)), seed=seed, held_out=table.valid).model
     return BernoulliMixture(log_weights=found.log_weights.astype(jnp.float32), logits=found.logits.astype(jnp.float32))
 
 
@@ -149,7 +149,9 @@ def trainer(prepared: Any, name: str) -> Trainer:
     machine, rows = prepared.target, jnp.asarray(prepared.split.train, jnp.int32)
     if len(rows) < settings.batch_size:  # bars and stripes are few: every batch holds all of them, equally often
         rows = jnp.tile(rows, (-(-settings.batch_size // len(rows)), 1))
-    optimiser: Any = AdamW(Cosine(settings.rate, settings.steps, last=0.05), clip=None).transformation()
+    optimiser: Any = AdamW(
+        Cosine(settings.rate, settings.steps, last=0.05), decay=settings.decay, clip=None, spared=("biases",)
+    ).transformation()
     model: Any = machine
     if name == "unbiased":
         objective: Any = UnbiasedContrastiveDivergence(

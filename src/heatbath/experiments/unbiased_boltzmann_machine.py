@@ -45,19 +45,22 @@ class MachineConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """Adam for ``steps`` updates at a ``rate`` that falls to a twentieth along a cosine, and a moving average ``ema``.
+    """Adam for ``steps`` updates at a ``rate`` that falls to a twentieth along a cosine, and a moving average ``ema``. Weights
+    are pulled to zero by ``decay`` times the rate per update, biases are not.
 
     The unbiased rule uses H_{k:m} of pairs of chains, cut off at ``cap``; the other two ``sweeps`` sweeps. ``coupling``: block
-    Gibbs unit by unit, or with each half coupled maximally, or ("proposal", for one hidden layer) unit by unit after visible
-    units that a mixture of the data offers to both. Free chains ``start`` at data or at local modes: both are unbiased, modes are
+    Gibbs unit by unit, or with each half coupled maximally, or ("proposal") unit by unit after visible units that a mixture of
+    ``offered`` Bernoullis learned from the data offers to both. Free chains ``start`` at data or at local modes: both are unbiased, modes are
     the published choice, data have less variance.
     """
 
     steps: int = 2000
     batch_size: int = 100
     rate: float = 3e-3
+    decay: float = 0.0
     ema: float = 0.99
     coupling: Literal["unit-by-unit", "maximal", "proposal"] = "unit-by-unit"
+    offered: int = 128
     start: Literal["data", "mode"] = "data"
     k: int = 5
     m: int = 10
@@ -172,14 +175,14 @@ def check(config: MachineExperimentConfig, base: Path | None = None) -> MachineE
         if (found := getattr(getattr(config, section), name)) < least:
             raise InvalidArgumentError(f"{path} must be at least {least}; found {found}")
     training, hidden = config.training, config.machine.hidden
-    if not training.rate > 0 or not 0 <= training.ema < 1 or not config.machine.scale > 0:
-        raise InvalidArgumentError("training.rate and machine.scale are positive, training.ema in [0, 1)")
+    if not training.rate > 0 or not 0 <= training.ema < 1 or not config.machine.scale > 0 or not training.decay >= 0:
+        raise InvalidArgumentError(
+            "training.rate and machine.scale are positive, training.decay is not negative, training.ema in [0, 1)"
+        )
     if not 0 <= training.k <= training.m < training.cap:
         raise InvalidArgumentError(
             f"training: expected 0 <= k <= m < cap; found k = {training.k}, m = {training.m}, cap = {training.cap}"
         )
-    if training.coupling == "proposal" and len(hidden) != 1:
-        raise InvalidArgumentError(f"training.coupling = 'proposal' needs one hidden layer; found {len(hidden)}")
     if not hidden or min(hidden) < 1:
         raise InvalidArgumentError(
             f"machine.hidden holds the sizes of hidden layers, at least 1 each; found {list(hidden)}"
@@ -199,6 +202,7 @@ _LEAST: Mapping[str, int] = MappingProxyType(
         "training.steps": 1,
         "training.batch_size": 1,
         "training.sweeps": 1,
+        "training.offered": 1,
         "training.chunk": 1,
         "evaluation.chains": 2,
         "evaluation.levels": 1,

@@ -46,9 +46,9 @@ class BlockGibbs(Kernel):
         info = KernelInfo(jnp.ones((), energy.dtype), jnp.ones((), bool), finite, jnp.asarray(2, jnp.int32))
         return PointState(x, energy), info
 
-    def first(self, key: Key[Array, ""]) -> Int[Array, ""]:
-        """Which half is drawn first: 0 for the even layers."""
-        return jax.random.randint(key, (), 0, 2) if self.scan == "random" else jnp.ones((), jnp.int32)
+    def first(self, key: Key[Array, ""]) -> Int[Array, ""] | int:
+        """Which half is drawn first: 0 for the even layers. A plain number where it is known: then the other half costs nothing."""
+        return jax.random.randint(key, (), 0, 2) if self.scan == "random" else 1
 
 
 class UniformMetropolis(Kernel):
@@ -76,43 +76,70 @@ class UniformMetropolis(Kernel):
 
 
 class VisibleProposal(Kernel):
-    """Metropolis with visible units drawn from ``distribution``, then hidden units given them; for one hidden layer.
+    """Metropolis with visible units drawn from ``distribution``, and hidden units drawn given them.
 
-    v' ~ q, accepted with min(1, w(v')/w(v)), w(v) = sum_h exp(-u(v, h)) / q(v). Two chains that are offered one v' meet as soon
-    as both take it, from whatever modes: the nearer q is to the machine, the sooner. Compose it with ``BlockGibbs``.
+    v' ~ q; deeper even layers from coins with the means m(v') that ``rounds`` rounds of mean field give; accepted with
+    min(1, w'/w), w = sum_odd exp(-u) / (q(v) prod_i m_i(v)); then the odd layers, given the even ones. With one hidden layer no
+    other layer is even, and w = sum_h exp(-u(v, h)) / q(v). Two chains that are offered one state meet as soon as both take it,
+    from whatever modes: the nearer q is to the machine, and m to its hidden units, the sooner. Compose it with ``BlockGibbs``.
     """
 
     distribution: Distribution
+    rounds: int = eqx.field(static=True, default=5)
+
+    def __check_init__(self):
+        if self.rounds < 1:
+            raise InvalidArgumentError(f"rounds must be at least 1; found {self.rounds}")
 
     @property
     def evaluations(self) -> int:
         return 2
 
     def init(self, key: Key[Array, ""], x: Array, u: LogDensity) -> PointState:
-        machine, _ = machine_of(u)
-        if len(machine.sizes) != 2:
-            raise InvalidArgumentError(
-                f"VisibleProposal sums over one hidden layer; found a machine of {machine.sizes}. Use BlockGibbs."
-            )
+        machine_of(u)
         return PointState(x, u(x))
 
     def step(self, key: Key[Array, ""], state: PointState, u: LogDensity) -> tuple[PointState, KernelInfo]:
         machine, beta = machine_of(u)
-        key_place, key_accept, key_hidden = jax.random.split(key, 3)
-        old = state.position[: machine.sizes[0]]
-        new = self.distribution.sample(key_place).astype(old.dtype)
-        change = self._log_weight(machine, new, beta) - self._log_weight(machine, old, beta)
+        beta = beta.astype(machine.biases[0].dtype)
+        key_place, key_deep, key_accept, key_hidden = jax.random.split(key, 4)
+        old = list(machine.split(state.position))
+        visible = self.distribution.sample(key_place).astype(old[0].dtype)
+        means = clamped_means(machine, visible, beta, self.rounds)
+        new = [visible, *old[1:]]
+        for index in range(2, len(old), 2):
+            coins = jax.random.uniform(jax.random.fold_in(key_deep, index), means[index].shape, means[index].dtype)
+            new[index] = (coins < means[index]).astype(old[0].dtype)
+        change = self._log_weight(machine, new, means, beta)
+        change = change - self._log_weight(machine, old, clamped_means(machine, old[0], beta, self.rounds), beta)
         finite = jnp.isfinite(change)
         accepted, probability = decide(key_accept, change, finite, state.reduced_energy)
-        whole = state.position.at[: machine.sizes[0]].set(jnp.where(accepted, new, old))
-        uniforms = jax.random.uniform(key_hidden, whole.shape, machine.biases[0].dtype)
-        hidden = in_half(machine, jnp.ones((), jnp.int32))
-        x = jnp.where(hidden, uniforms < probabilities(machine, whole, beta), whole).astype(whole.dtype)
+        whole = jnp.where(accepted, jnp.concatenate(new), state.position)
+        x = half_sweep(key_hidden, machine, whole, beta, 1)
         return PointState(x, u(x)), KernelInfo(probability, accepted, finite, jnp.asarray(2, jnp.int32))
 
-    def _log_weight(self, machine: BoltzmannMachine, visible: Array, beta: Scalar) -> Scalar:
-        summed = machine.log_hidden_sum(visible, beta.astype(machine.biases[0].dtype))
-        return summed - self.distribution.log_prob(visible).astype(summed.dtype)
+    def _log_weight(self, machine: BoltzmannMachine, layers: Sequence[Array], means: Sequence[Array], beta: Scalar):
+        """log w of even layers: odd ones summed over, over the density that even ones are offered with."""
+        even = range(0, len(layers), 2)
+        total = machine.log_half_sum(layers, even, beta)
+        total = total - self.distribution.log_prob(layers[0]).astype(total.dtype)
+        for index in even[1:]:
+            ones = layers[index] > 0
+            total = total - jnp.sum(jnp.where(ones, jnp.log(means[index]), jnp.log1p(-means[index])))
+        return total
+
+
+def clamped_means(machine: BoltzmannMachine, visible: Array, beta: Scalar, rounds: int) -> list[Array]:
+    """Mean-field means of the layers with ``visible`` clamped, odd layers before even ones, ``rounds`` times from one half.
+
+    They stay a millionth away from 0 and 1, so that coins with them can show either side.
+    """
+    dtype = machine.biases[0].dtype
+    layers = [visible.astype(dtype), *(jnp.full(size, 0.5, dtype) for size in machine.sizes[1:])]
+    for _ in range(rounds if len(layers) > 2 else 0):
+        for index in (*range(1, len(layers), 2), *range(2, len(layers), 2)):
+            layers[index] = jnp.clip(jax.nn.sigmoid(beta * machine.field(layers, index)), 1e-6, 1 - 1e-6)
+    return layers
 
 
 def local_mode(key: Key[Array, ""], machine: BoltzmannMachine, x: Array) -> tuple[Array, Int[Array, ""]]:
@@ -149,13 +176,26 @@ def sweep_once(key: Key[Array, ""], machine: BoltzmannMachine, x: Array) -> Arra
 
 
 def half_sweeps(
-    keys: Sequence[Key[Array, ""]], machine: BoltzmannMachine, x: Array, beta: Scalar | float, first: Int[Array, ""]
+    keys: Sequence[Key[Array, ""]], machine: BoltzmannMachine, x: Array, beta: Scalar | float, first: Int[Array, ""] | int
 ) -> Array:
     """Both halves of the layers anew, ``first`` (0: even, 1: odd) before the other."""
     for key, half in zip(keys, (first, 1 - first), strict=True):
-        uniforms = jax.random.uniform(key, x.shape, machine.biases[0].dtype)
-        x = jnp.where(in_half(machine, half), uniforms < probabilities(machine, x, beta), x).astype(x.dtype)
+        x = half_sweep(key, machine, x, beta, half)
     return x
+
+
+def half_sweep(
+    key: Key[Array, ""], machine: BoltzmannMachine, x: Array, beta: Scalar | float, half: Int[Array, ""] | int
+) -> Array:
+    """The even (0) or odd (1) layers anew, given the others. Where ``half`` is a plain number, nothing else is computed."""
+    if not isinstance(half, int):
+        uniforms = jax.random.uniform(key, x.shape, machine.biases[0].dtype)
+        return jnp.where(in_half(machine, half), uniforms < probabilities(machine, x, beta), x).astype(x.dtype)
+    layers, beta = list(machine.split(x)), jnp.asarray(beta, machine.biases[0].dtype)
+    for index in range(half, len(layers), 2):
+        p = jax.nn.sigmoid(beta * machine.field(layers, index))
+        layers[index] = (jax.random.uniform(jax.random.fold_in(key, index), p.shape, p.dtype) < p).astype(x.dtype)
+    return jnp.concatenate(layers)
 
 
 def machine_of(u: LogDensity) -> tuple[BoltzmannMachine, Scalar]:
@@ -167,7 +207,7 @@ def machine_of(u: LogDensity) -> tuple[BoltzmannMachine, Scalar]:
     return u.target, u.state.beta
 
 
-def in_half(machine: BoltzmannMachine, half: Int[Array, ""]) -> Array:
+def in_half(machine: BoltzmannMachine, half: Int[Array, ""] | int) -> Array:
     """(units,) whether a unit lies in the even (0) or odd (1) layers."""
     return jnp.concatenate([jnp.full(size, index % 2) for index, size in enumerate(machine.sizes)]) == half
 

@@ -72,17 +72,20 @@ def annealed(
 ) -> tuple[Array, Scalar]:
     """One chain from ``x``, a draw of ``first``, to ``last`` in equal steps.
 
-    Returns where it ends, and log w with E[w] = Z_last/Z_first.
+    Returns where it ends, and log w with E[w] = Z_last/Z_first. Weights are those of the even layers, with the odd ones summed
+    over, which makes them more equal than weights of all units.
     """
+    even = range(0, len(last.sizes), 2)
 
     def level(carry, inputs):
         x, log_weight = carry
         number, key = inputs
-        key_order, *keys = jax.random.split(key, 3)
-        change = (first.energy(x) - last.energy(x)).astype(log_weight.dtype) / levels
-        machine = between(first, last, (number + 1) / levels)
-        x = half_sweeps(keys, machine, x, 1.0, jax.random.randint(key_order, (), 0, 2))
-        return (x, log_weight + change), None
+        now, then = between(first, last, number / levels), between(first, last, (number + 1) / levels)
+        layers = last.split(x)
+        change = then.log_half_sum(layers, even) - now.log_half_sum(layers, even)
+        # odd layers first: they are drawn given the even ones, whose weight this is
+        x = half_sweeps([*jax.random.split(key)], then, x, 1.0, 1)
+        return (x, log_weight + change.astype(log_weight.dtype)), None
 
     start = (x, jnp.zeros((), jnp.result_type(float)))
     (x, log_weight), _ = jax.lax.scan(level, start, (jnp.arange(levels), jax.random.split(key, levels)))
@@ -146,10 +149,8 @@ def _both_ways(key, first, last, starts, chains: int, levels: int):
 @eqx.filter_jit
 def _settled(key, machine, starts, sweeps):
     def move(i, x):
-        key_order, *keys = jax.random.split(jax.random.fold_in(key, i), 3)
-        first = jax.random.randint(key_order, (), 0, 2)
-        one, other = (jax.random.split(k, len(x)) for k in keys)
-        return jax.vmap(lambda a, b, s: half_sweeps([a, b], machine, s, 1.0, first))(one, other, x)
+        keys = jax.random.split(jax.random.fold_in(key, i), (len(x), 2))
+        return jax.vmap(lambda k, s: half_sweeps([*k], machine, s, 1.0, 1))(keys, x)
 
     return jax.lax.fori_loop(0, sweeps, move, starts)
 

@@ -91,19 +91,20 @@ def _pairs(key, coupling, u, start, function, size, k, m, cap, shared):
         for zs in (xs, ys)
     )
 
-    def accumulate(total, positions, weights):
+    def accumulate(total, positions, weights, rows):
         values = jax.vmap(function)(positions).astype(total.dtype)
-        return total + weights.reshape((size,) + (1,) * (values.ndim - 1)) * values
+        return total.at[rows].add(weights.reshape(weights.shape + (1,) * (values.ndim - 1)) * values)
 
     shape = jax.eval_shape(lambda x: jax.vmap(function)(x), xs).shape
     run = coupled_chains(
         key_run,
-        jax.vmap(lambda key, state: coupling.kernel.step(key, state, u)[0]),
-        jax.vmap(lambda key, a, b: coupling.step(key, a, b, u)),
+        jax.vmap(lambda key, state, row: coupling.kernel.step(key, state, u)[0]),
+        jax.vmap(lambda key, a, b, row: coupling.step(key, a, b, u)),
         states,
         others,
         accumulate,
         jnp.zeros(shape, jnp.result_type(float)),
+        rows=jnp.arange(size),
         k=k,
         m=m,
         cap=cap,
