@@ -44,6 +44,8 @@ from heatbath.training.validation import Validation
 SUMMED_UNITS = 12
 #: Rows that are offered one by one, where there are no more; odds of a changed bit.
 FEW_ROWS, SOFTENED = 64, 0.02
+#: Sweeps k and m of clamped pairs at most: they meet within a few.
+CLAMPED = (2, 6)
 #: The tiny machine whose exact gradient shows bias: its layers, the spread of its weights, and its data.
 TINY, TINY_SCALE = (4, 3, 3), 1.2
 TINY_DATA = ((1, 1, 0, 0), (0, 0, 1, 1), (1, 0, 1, 0), (1, 1, 1, 1))
@@ -155,7 +157,14 @@ def trainer(prepared: Any, name: str) -> Trainer:
     model: Any = machine
     if name == "unbiased":
         objective: Any = UnbiasedContrastiveDivergence(
-            coupling_of(prepared), settings.k, settings.m, settings.cap, settings.start
+            coupling_of(prepared),
+            settings.k,
+            settings.m,
+            settings.cap,
+            settings.start,
+            pairs=settings.pairs or None,
+            clamped_coupling=CommonRandomNumbers(BlockGibbs("sequential")),
+            clamped_window=(min(settings.k, CLAMPED[0]), min(settings.m, CLAMPED[1])),
         )
     elif name == "persistent":
         model = persistent_machine(named_key(prepared.key, "particles"), machine, settings.batch_size)

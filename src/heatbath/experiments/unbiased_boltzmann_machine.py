@@ -48,7 +48,7 @@ class TrainingConfig:
     """Adam for ``steps`` updates at a ``rate`` that falls to a twentieth along a cosine, and a moving average ``ema``. Weights
     are pulled to zero by ``decay`` times the rate per update, biases are not.
 
-    The unbiased rule uses H_{k:m} of pairs of chains, cut off at ``cap``; the other two ``sweeps`` sweeps. ``coupling``: block
+    The unbiased rule uses H_{k:m} of ``pairs`` free pairs of chains (0: one per row of the batch), cut off at ``cap``; the other two ``sweeps`` sweeps. ``coupling``: block
     Gibbs unit by unit, or with each half coupled maximally, or ("proposal") unit by unit after visible units that a mixture of
     ``offered`` Bernoullis learned from the data offers to both. Free chains ``start`` at data or at local modes: both are unbiased, modes are
     the published choice, data have less variance.
@@ -65,6 +65,7 @@ class TrainingConfig:
     k: int = 5
     m: int = 10
     cap: int = 20
+    pairs: int = 0
     sweeps: int = 1
     chunk: int = 100
 
@@ -203,6 +204,7 @@ _LEAST: Mapping[str, int] = MappingProxyType(
         "training.batch_size": 1,
         "training.sweeps": 1,
         "training.offered": 1,
+        "training.pairs": 0,
         "training.chunk": 1,
         "evaluation.chains": 2,
         "evaluation.levels": 1,

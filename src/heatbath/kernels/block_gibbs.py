@@ -85,7 +85,7 @@ class VisibleProposal(Kernel):
     """
 
     distribution: Distribution
-    rounds: int = eqx.field(static=True, default=5)
+    rounds: int = eqx.field(static=True, default=2)
 
     def __check_init__(self):
         if self.rounds < 1:
@@ -105,18 +105,22 @@ class VisibleProposal(Kernel):
         key_place, key_deep, key_accept, key_hidden = jax.random.split(key, 4)
         old = list(machine.split(state.position))
         visible = self.distribution.sample(key_place).astype(old[0].dtype)
-        means = clamped_means(machine, visible, beta, self.rounds)
+        means = self._means(machine, visible, beta)
         new = [visible, *old[1:]]
         for index in range(2, len(old), 2):
             coins = jax.random.uniform(jax.random.fold_in(key_deep, index), means[index].shape, means[index].dtype)
             new[index] = (coins < means[index]).astype(old[0].dtype)
         change = self._log_weight(machine, new, means, beta)
-        change = change - self._log_weight(machine, old, clamped_means(machine, old[0], beta, self.rounds), beta)
+        change = change - self._log_weight(machine, old, self._means(machine, old[0], beta), beta)
         finite = jnp.isfinite(change)
         accepted, probability = decide(key_accept, change, finite, state.reduced_energy)
         whole = jnp.where(accepted, jnp.concatenate(new), state.position)
         x = half_sweep(key_hidden, machine, whole, beta, 1)
         return PointState(x, u(x)), KernelInfo(probability, accepted, finite, jnp.asarray(2, jnp.int32))
+
+    def _means(self, machine: BoltzmannMachine, visible: Array, beta: Scalar) -> list[Array]:
+        """Coins of the layers; with one hidden layer there is nothing to be offered but visible units."""
+        return clamped_means(machine, visible, beta, self.rounds) if len(machine.sizes) > 2 else [visible]
 
     def _log_weight(self, machine: BoltzmannMachine, layers: Sequence[Array], means: Sequence[Array], beta: Scalar):
         """log w of even layers: odd ones summed over, over the density that even ones are offered with."""
@@ -134,12 +138,12 @@ def clamped_means(machine: BoltzmannMachine, visible: Array, beta: Scalar, round
 
     They stay a millionth away from 0 and 1, so that coins with them can show either side.
     """
-    dtype = machine.biases[0].dtype
-    layers = [visible.astype(dtype), *(jnp.full(size, 0.5, dtype) for size in machine.sizes[1:])]
-    for _ in range(rounds if len(layers) > 2 else 0):
-        for index in (*range(1, len(layers), 2), *range(2, len(layers), 2)):
-            layers[index] = jnp.clip(jax.nn.sigmoid(beta * machine.field(layers, index)), 1e-6, 1 - 1e-6)
-    return layers
+    dtype, hidden = machine.biases[0].dtype, machine.given_visible(visible)
+    layers = [jnp.full(size, 0.5, dtype) for size in hidden.sizes]
+    for _ in range(rounds):
+        for index in (*range(0, len(layers), 2), *range(1, len(layers), 2)):
+            layers[index] = jnp.clip(jax.nn.sigmoid(beta * hidden.field(layers, index)), 1e-6, 1 - 1e-6)
+    return [visible.astype(dtype), *layers]
 
 
 def local_mode(key: Key[Array, ""], machine: BoltzmannMachine, x: Array) -> tuple[Array, Int[Array, ""]]:

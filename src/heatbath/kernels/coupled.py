@@ -140,8 +140,13 @@ def coupled_chains(
         """Terms of time t >= 1, where pairs (x_t, y_{t-1}) have met or not."""
         own = jnp.where((t >= k) & (t <= m), 1.0 / width, 0.0)
         apart = jnp.where(~met & (t > k), jnp.minimum(1.0, (t - k) / width), 0.0)
-        total = accumulate(total, xs.position, (own + apart).astype(wide), rows)
-        return accumulate(total, ys.position, -apart.astype(wide), rows)
+        for positions, weights in ((xs.position, own + apart), (ys.position, -apart)):
+            weights = weights.astype(wide)
+            # a sum without weights is not made: pairs that have met have none beyond m
+            total = jax.lax.cond(
+                jnp.any(weights != 0), lambda t, p=positions, w=weights: accumulate(t, p, w, rows), lambda t: t, total
+            )
+        return total
 
     def run(carry, rows, few):
         """Until at most ``few`` pairs are apart."""

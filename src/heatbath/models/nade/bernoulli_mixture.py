@@ -19,7 +19,10 @@ class BernoulliMixture(Distribution):
 
     def sample(self, key):
         key_choice, key_draw = jax.random.split(key)
-        choice = jax.random.categorical(key_choice, self.log_weights)
+        # one uniform and a search: a Gumbel per component would cost more than the bits
+        shares = jnp.cumsum(jax.nn.softmax(self.log_weights))
+        place = jax.random.uniform(key_choice, dtype=shares.dtype) * shares[-1]
+        choice = jnp.minimum(jnp.searchsorted(shares, place, side="right"), len(shares) - 1)
         uniform = jax.random.uniform(key_draw, self.logits.shape[1:], self.logits.dtype)
         return (uniform < jax.nn.sigmoid(self.logits[choice])).astype(jnp.int32)
 

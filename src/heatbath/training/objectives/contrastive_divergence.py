@@ -98,10 +98,13 @@ def _check_steps(*counts: int) -> None:
 class UnbiasedContrastiveDivergence(Objective):
     """The gradient of the log likelihood without bias: both means from coupled chains, H_{k:m} of one pair per datum and phase.
 
+    ``pairs``: how many free pairs (None: one per datum). Few long pairs have less variance than many short ones at one cost.
+
     With one hidden layer the clamped mean is exact and needs no chains. Clamped chains start at local modes; free ones do too,
     or, with ``start`` "data", at the datum with hidden units from a clamped mode. Any start is unbiased; one from data has far
     less variance once the machine has learned them. Pairs that have not met at ``cap`` are cut off, which biases what they give:
-    their share is the metric ``truncated``, and ``meeting_time`` the mean time of the free pairs.
+    their share is the metric ``truncated``, that of free pairs ``truncated_free``, ``meeting_time`` the mean time of free pairs.
+    Clamped chains are followed by ``clamped_coupling`` with (k, m) = ``clamped_window`` where these are given: they meet sooner.
     Sources: arXiv 2305.19684 (modes); Qiu, Zhang and Wang, ICLR 2020 (data).
     """
 
@@ -110,32 +113,38 @@ class UnbiasedContrastiveDivergence(Objective):
     m: int = eqx.field(static=True, default=1)
     cap: int = eqx.field(static=True, default=100)
     start: Literal["mode", "data"] = eqx.field(static=True, default="mode")
+    pairs: int | None = eqx.field(static=True, default=None)
+    clamped_coupling: Coupling | None = None
+    clamped_window: tuple[int, int] | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
+        if self.pairs is not None and self.pairs < 1:
+            raise InvalidArgumentError(f"pairs must be at least 1; found {self.pairs}")
         if self.start not in ("mode", "data"):
             raise InvalidArgumentError(f"start must be 'mode' or 'data'; found {self.start!r}")
-        if not 0 <= self.k <= self.m < self.cap:
-            raise InvalidArgumentError(
-                f"expected 0 <= k <= m < cap; found k = {self.k}, m = {self.m}, cap = {self.cap}"
-            )
+        for k, m in ((self.k, self.m), self.clamped_window or (self.k, self.m)):
+            if not 0 <= k <= m < self.cap:
+                raise InvalidArgumentError(f"expected 0 <= k <= m < cap; found k = {k}, m = {m}, cap = {self.cap}")
 
     def __call__(self, key, model: BoltzmannMachine, batch: Array):
         key_clamped, key_data, key_free = jax.random.split(key, 3)
         fixed = jax.lax.stop_gradient(model)
         visible, params = batch.astype(jnp.int32), eqx.filter(model, trainable(model))
-        starts = None
+        pairs, starts = len(batch) if self.pairs is None else self.pairs, None
         if self.start == "data":
+            rows = visible[jnp.arange(pairs) % len(batch)]
             hidden = jax.vmap(lambda key, v: start_at_mode(key, fixed.given_visible(v)))
-            starts = jnp.concatenate([visible, hidden(jax.random.split(key_data, len(batch)), visible)], axis=1)
-        free = self.gradient(key_free, fixed, len(batch), starts=starts)
-        cut = jnp.mean(~free.met)
+            starts = jnp.concatenate([rows, hidden(jax.random.split(key_data, pairs), rows)], axis=1)
+        free = self.gradient(key_free, fixed, pairs, starts=starts)
+        cut = cut_free = jnp.mean(~free.met)
         if len(fixed.sizes) == 2:  # the clamped mean is known
             loss = jnp.mean(jax.vmap(lambda v: -model.log_hidden_sum(v))(visible))
         else:
             clamped = self.gradient(key_clamped, fixed, len(batch), visible=visible)
             loss, cut = inner(params, clamped.total) / len(batch), 0.5 * (cut + jnp.mean(~clamped.met))
-        loss = loss - inner(params, free.total) / len(batch)
-        return loss, {"truncated": cut, "meeting_time": jnp.mean(free.meeting.astype(float))}
+        loss = loss - inner(params, free.total) / pairs
+        meeting_time = jnp.mean(free.meeting.astype(float))
+        return loss, {"truncated": cut, "truncated_free": cut_free, "meeting_time": meeting_time}
 
     def gradient(self, key, machine, count: int, *, visible=None, starts=None) -> CoupledRun:
         """Sum over ``count`` pairs of H_{k:m} of grad U; with ``visible`` (count, n_0) these units stay, one row per pair.
@@ -161,7 +170,10 @@ class UnbiasedContrastiveDivergence(Objective):
 
         if starts is None:
             starts = jax.vmap(lambda k, row: start_at_mode(k, followed(row)))(jax.random.split(key_start, count), rows)
-        kernel, step = self.coupling.kernel, self.coupling.step
+        coupling, (k, m) = self.coupling, (self.k, self.m)
+        if visible is not None:
+            coupling, (k, m) = self.clamped_coupling or coupling, self.clamped_window or (k, m)
+        kernel, step = coupling.kernel, coupling.step
         states = jax.vmap(lambda k, x, row: kernel.init(k, x, density(row)))(
             jax.random.split(key_init, count), starts, rows
         )
@@ -174,8 +186,8 @@ class UnbiasedContrastiveDivergence(Objective):
             added,
             jax.tree.map(jnp.zeros_like, eqx.filter(machine, trainable(machine))),
             rows=rows,
-            k=self.k,
-            m=self.m,
+            k=k,
+            m=m,
             cap=self.cap,
         )
 
