@@ -17,9 +17,10 @@ from heatbath.experiments.nade_stages import RowByRow
 from heatbath.experiments.stages import Stage, total_cost
 from heatbath.experiments.unbiased_boltzmann_machine import BARS
 from heatbath.io.tables import Split, split
-from heatbath.kernels.block_gibbs import BlockGibbs, VisibleProposal, start_at_mode
+from heatbath.kernels.block_gibbs import BlockGibbs, start_at_mode
 from heatbath.kernels.combinators import Compose
 from heatbath.kernels.coupled import CommonRandomNumbers, Coupling, MaximalBlockGibbs
+from heatbath.kernels.visible_proposal import PooledProposal, VisibleProposal
 from heatbath.models.nade import BernoulliMixture, fit_bernoulli_mixture
 from heatbath.random import named_key
 from heatbath.samplers.base import Cost
@@ -111,9 +112,11 @@ def coupling_of(prepared: Any) -> Coupling:
     kind = prepared.config.training.coupling
     if kind == "maximal":
         return MaximalBlockGibbs()
-    if kind == "proposal":
-        offered = VisibleProposal(mixture_of(prepared.split, prepared.config.training.offered, prepared.config.seed))
-        return CommonRandomNumbers(Compose((offered, BlockGibbs("sequential"))))
+    if kind in ("proposal", "pool"):
+        settings = prepared.config.training
+        mixture = mixture_of(prepared.split, settings.offered, prepared.config.seed)
+        offers = VisibleProposal(mixture) if kind == "proposal" else PooledProposal(mixture, settings.pool)
+        return CommonRandomNumbers(Compose((offers, BlockGibbs("sequential"))))
     return CommonRandomNumbers(BlockGibbs("sequential"))
 
 

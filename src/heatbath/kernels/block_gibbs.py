@@ -11,7 +11,6 @@ from jaxtyping import Array, Int, Key, Scalar
 from heatbath.errors import InvalidArgumentError
 from heatbath.kernels.base import Kernel, KernelInfo
 from heatbath.kernels.metropolis import PointState, decide
-from heatbath.models.base import Distribution
 from heatbath.state import LogDensity, ReducedEnergy
 from heatbath.targets.boltzmann_machines import BoltzmannMachine
 
@@ -73,64 +72,6 @@ class UniformMetropolis(Kernel):
         accepted, probability = decide(key_accept, state.reduced_energy - energy, finite, state.reduced_energy)
         new = PointState(jnp.where(accepted, x, state.position), jnp.where(accepted, energy, state.reduced_energy))
         return new, KernelInfo(probability, accepted, finite, jnp.asarray(1, jnp.int32))
-
-
-class VisibleProposal(Kernel):
-    """Metropolis with visible units drawn from ``distribution``, and hidden units drawn given them.
-
-    v' ~ q; deeper even layers from coins with the means m(v') that ``rounds`` rounds of mean field give; accepted with
-    min(1, w'/w), w = sum_odd exp(-u) / (q(v) prod_i m_i(v)); then the odd layers, given the even ones. With one hidden layer no
-    other layer is even, and w = sum_h exp(-u(v, h)) / q(v). Two chains that are offered one state meet as soon as both take it,
-    from whatever modes: the nearer q is to the machine, and m to its hidden units, the sooner. Compose it with ``BlockGibbs``.
-    """
-
-    distribution: Distribution
-    rounds: int = eqx.field(static=True, default=2)
-
-    def __check_init__(self):
-        if self.rounds < 1:
-            raise InvalidArgumentError(f"rounds must be at least 1; found {self.rounds}")
-
-    @property
-    def evaluations(self) -> int:
-        return 2
-
-    def init(self, key: Key[Array, ""], x: Array, u: LogDensity) -> PointState:
-        machine_of(u)
-        return PointState(x, u(x))
-
-    def step(self, key: Key[Array, ""], state: PointState, u: LogDensity) -> tuple[PointState, KernelInfo]:
-        machine, beta = machine_of(u)
-        beta = beta.astype(machine.biases[0].dtype)
-        key_place, key_deep, key_accept, key_hidden = jax.random.split(key, 4)
-        old = list(machine.split(state.position))
-        visible = self.distribution.sample(key_place).astype(old[0].dtype)
-        means = self._means(machine, visible, beta)
-        new = [visible, *old[1:]]
-        for index in range(2, len(old), 2):
-            coins = jax.random.uniform(jax.random.fold_in(key_deep, index), means[index].shape, means[index].dtype)
-            new[index] = (coins < means[index]).astype(old[0].dtype)
-        change = self._log_weight(machine, new, means, beta)
-        change = change - self._log_weight(machine, old, self._means(machine, old[0], beta), beta)
-        finite = jnp.isfinite(change)
-        accepted, probability = decide(key_accept, change, finite, state.reduced_energy)
-        whole = jnp.where(accepted, jnp.concatenate(new), state.position)
-        x = half_sweep(key_hidden, machine, whole, beta, 1)
-        return PointState(x, u(x)), KernelInfo(probability, accepted, finite, jnp.asarray(2, jnp.int32))
-
-    def _means(self, machine: BoltzmannMachine, visible: Array, beta: Scalar) -> list[Array]:
-        """Coins of the layers; with one hidden layer there is nothing to be offered but visible units."""
-        return clamped_means(machine, visible, beta, self.rounds) if len(machine.sizes) > 2 else [visible]
-
-    def _log_weight(self, machine: BoltzmannMachine, layers: Sequence[Array], means: Sequence[Array], beta: Scalar):
-        """log w of even layers: odd ones summed over, over the density that even ones are offered with."""
-        even = range(0, len(layers), 2)
-        total = machine.log_half_sum(layers, even, beta)
-        total = total - self.distribution.log_prob(layers[0]).astype(total.dtype)
-        for index in even[1:]:
-            ones = layers[index] > 0
-            total = total - jnp.sum(jnp.where(ones, jnp.log(means[index]), jnp.log1p(-means[index])))
-        return total
 
 
 def clamped_means(machine: BoltzmannMachine, visible: Array, beta: Scalar, rounds: int) -> list[Array]:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key, PyTree, Scalar
 from heatbath.errors import InvalidArgumentError
 from heatbath.kernels.block_gibbs import clamped_means, half_sweeps, start_at_mode
 from heatbath.kernels.coupled import CoupledRun, Coupling, MaximalBlockGibbs, coupled_chains
+from heatbath.kernels.visible_proposal import renewed
 from heatbath.state import ReducedEnergy, ThermoState
 from heatbath.targets.boltzmann_machines import BoltzmannMachine
 from heatbath.training.objectives.base import Objective
@@ -173,14 +174,27 @@ class UnbiasedContrastiveDivergence(Objective):
         coupling, (k, m) = self.coupling, (self.k, self.m)
         if visible is not None:
             coupling, (k, m) = self.clamped_coupling or coupling, self.clamped_window or (k, m)
-        kernel, step = coupling.kernel, coupling.step
+        kernel = coupling.kernel
+
+        def shared(keys):
+            """The coupling of one step, with what all free pairs share in it."""
+            return coupling if visible is not None else renewed(jax.random.fold_in(keys[0], 1), coupling, density(None))
+
+        def first_step(keys, xs, rows):
+            own = shared(keys).kernel
+            return jax.vmap(lambda k, x, row: own.step(k, x, density(row))[0])(keys, xs, rows)
+
+        def both_step(keys, xs, ys, rows):
+            own = shared(keys)
+            return jax.vmap(lambda k, x, y, row: own.step(k, x, y, density(row)))(keys, xs, ys, rows)
+
         states = jax.vmap(lambda k, x, row: kernel.init(k, x, density(row)))(
             jax.random.split(key_init, count), starts, rows
         )
         return coupled_chains(
             key_run,
-            jax.vmap(lambda k, x, row: kernel.step(k, x, density(row))[0]),
-            jax.vmap(lambda k, x, y, row: step(k, x, y, density(row))),
+            first_step,
+            both_step,
             states,
             states,
             added,
