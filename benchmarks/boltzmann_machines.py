@@ -5,7 +5,8 @@
 Bars: a machine of 16-12 units, learned by each rule from the same start by as many updates; its divergence from the 30 images of 4 x 4 by sums
 over all states. Digits: the 8 x 8 digits of scikit-learn, a deep machine by the unbiased rule beside a restricted one by persistent
 chains and a mixture of Bernoullis; likelihoods with log Z from both sides, and distances of draws from test images by the features of a
-classifier trained here (they are no FID). Every finished piece is kept in FOLDER; at most N new ones are made per call.
+classifier trained here (they are no FID). Every finished piece is kept in FOLDER; at most N new ones
+are made per call, and several calls may share a FOLDER.
 """
 
 import argparse
@@ -225,6 +226,15 @@ def pieces(*, quick):
         yield "digits, mixture of Bernoullis", seed, lambda seed=seed: mixture(seed)
 
 
+def claimed(path):
+    """Whether this call is the one that makes a piece; delete the claims of calls that were broken off."""
+    try:
+        path.with_suffix(".claim").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
@@ -243,6 +253,8 @@ def main():
         )
         if not path.exists():
             if new >= arguments.pieces or seed >= arguments.seeds or arguments.seed not in (-1, seed) or not name.startswith(arguments.only):
+                continue
+            if not claimed(path):
                 continue
             path.write_text(json.dumps(make()))
             new += 1

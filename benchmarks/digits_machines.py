@@ -118,9 +118,12 @@ def main():
     parser.add_argument("--work", type=Path, default=Path(".cache/digits_likelihoods"))
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
+    path = arguments.work / f"{arguments.data}-{arguments.model}-{arguments.seed}.json"
+    if path.exists():
+        print(path, "is there")
+        return
     steps = arguments.steps or MODELS[arguments.model][1]
     found = piece(arguments.data, arguments.model, arguments.seed, steps)
-    path = arguments.work / f"{arguments.data}-{arguments.model}-{arguments.seed}.json"
     path.write_text(json.dumps(found))
     print({name: value for name, value in found.items() if name != "history"})
 
