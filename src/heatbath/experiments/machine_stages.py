@@ -25,7 +25,7 @@ from heatbath.models.nade import BernoulliMixture, fit_bernoulli_mixture
 from heatbath.random import named_key
 from heatbath.samplers.base import Cost
 from heatbath.samplers.importance import ImportanceSampler
-from heatbath.samplers.machine_annealing import AnnealedMachine, clamped_log_z, log_partition
+from heatbath.samplers.machine_annealing import AnnealedMachine, annealed_loss, clamped_log_z, log_partition
 from heatbath.samplers.unbiased import unbiased_estimates
 from heatbath.state import ReducedEnergy, ThermoState
 from heatbath.targets.boltzmann_machines import BoltzmannMachine, boltzmann_machine
@@ -45,6 +45,8 @@ from heatbath.training.validation import Validation
 SUMMED_UNITS = 12
 #: Rows that are offered one by one, where there are no more; odds of a changed bit.
 FEW_ROWS, SOFTENED = 64, 0.02
+#: Held-out rows whose likelihood is followed while a machine learns.
+FOLLOWED_ROWS = 100
 #: Sweeps k and m of clamped pairs at most: they meet within a few.
 CLAMPED = (2, 6)
 #: The tiny machine whose exact gradient shows bias: its layers, the spread of its weights, and its data.
@@ -148,6 +150,28 @@ class ExactLoss(Validation):
         return {"validation_loss": -jnp.mean(jax.vmap(plain(model).log_likelihood)(self.rows))}
 
 
+class AnnealedLoss(Validation):
+    """``validation_loss``: - mean log p over rows (row, n_0), by short annealing."""
+
+    rows: Any
+
+    @property
+    def names(self):
+        return ("validation_loss",)
+
+    def __call__(self, key, model):
+        return {"validation_loss": annealed_loss(key, plain(model), self.rows)}
+
+
+def validation(prepared: Any) -> Validation | None:
+    """Exact sums over test rows where these are short; else some held-out rows by annealing, where there are such rows."""
+    table = prepared.split
+    if is_summed(prepared.target.sizes) and len(table.test) <= 500:
+        return ExactLoss(jnp.asarray(table.test, jnp.int32))
+    rows = table.valid[:FOLLOWED_ROWS]
+    return AnnealedLoss(jnp.asarray(rows, jnp.int32)) if len(rows) else None
+
+
 def trainer(prepared: Any, name: str) -> Trainer:
     """The training of one rule. All rules have the same start, data, batches and rates."""
     settings = prepared.config.training
@@ -174,7 +198,7 @@ def trainer(prepared: Any, name: str) -> Trainer:
         objective, optimiser = PersistentContrastiveDivergence(settings.sweeps), persistent_optimiser(optimiser)
     else:
         objective = ContrastiveDivergence(settings.sweeps)
-    summed = is_summed(machine.sizes) and len(prepared.split.test) <= 500
+    followed = validation(prepared)
     chunk = min(settings.chunk, settings.steps)
     return Trainer(
         model,
@@ -184,8 +208,8 @@ def trainer(prepared: Any, name: str) -> Trainer:
         batch_size=settings.batch_size,
         optimiser=optimiser,
         ema=settings.ema,
-        validation=ExactLoss(jnp.asarray(prepared.split.test, jnp.int32)) if summed else None,
-        validate_every=chunk,
+        validation=followed,
+        validate_every=chunk if isinstance(followed, ExactLoss) else max(chunk, settings.steps // 10),
         steps_per_chunk=chunk,
     )
 

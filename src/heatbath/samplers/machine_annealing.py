@@ -193,6 +193,21 @@ def _clamped(key, machine, visible, chains: int, levels: int, at_once: int):
     return jax.lax.map(one, (keys, visible), batch_size=at_once)
 
 
+def annealed_loss(
+    key: Key[Array, ""], machine: BoltzmannMachine, visible: Array, *, chains: int = 100, levels: int = 200
+) -> Scalar:
+    """- mean log p of rows (row, n_0) by short annealing, for a look while a machine learns; can be compiled.
+
+    log Z is by ``chains`` of ``levels``, the sums of the rows by a twentieth of the chains (2 at least) and a quarter of the levels.
+    """
+    key_free, key_rows = jax.random.split(key)
+    first = independent(machine)
+    _, log_weights = _both_ways(key_free, first, machine, None, chains, levels)
+    log_z = independent_log_z(first) + jax.nn.logsumexp(log_weights) - jnp.log(chains)
+    few = max(2, chains // 20), max(1, levels // 4)
+    return log_z - jnp.mean(_clamped(key_rows, machine, jnp.asarray(visible, jnp.int32), *few, 50))
+
+
 class AnnealedMachine(Proposal):
     """Draws of a Boltzmann machine with honest weights: annealed importance sampling from its units without weights.
 
