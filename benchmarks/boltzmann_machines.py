@@ -41,6 +41,8 @@ from heatbath.training.objectives.classification import CrossEntropy
 RULES = {"unbiased": (), "persistent": (0.01, 0.002), "contrastive-divergence": (0.01, 0.002)}
 MOST_SEEDS = 5
 BARS = [(rule, rate) for rule, rates in RULES.items() for rate in (None, *rates)]
+#: Hidden layers of the deep machine of bars and stripes, and its rules with their rates.
+DEEP, DEEP_BARS = (12, 8), (("unbiased", None), ("persistent", 0.002))
 #: name -> hidden layers and rule of the machines of digits
 MACHINES = {
     "DBM 64-64-64, unbiased": ((64, 64), "unbiased"),
@@ -73,10 +75,13 @@ def trained(prepared, rule):
     return stages.plain(process.trained(carry)), facts
 
 
-def bars(rule, rate, seed, quick):
+def bars(rule, rate, seed, quick, *, deep=False):
     """Exact divergence of one rule from one start, at the rate of the preset or another."""
     changes = {**({"steps": 200} if quick else {}), **({} if rate is None else {"rate": rate})}
-    prepared = prepared_for(experiment.BARS, seed, training=changes)
+    machine = {}
+    if deep:
+        changes, machine = changes | {"coupling": "pool", "pool": 64}, {"hidden": DEEP}
+    prepared = prepared_for(experiment.BARS, seed, training=changes, machine=machine)
     _, facts = trained(prepared, rule)
     shift = float(np.log(len(prepared.split.test)))
     return facts | {"kl": [loss - shift for loss in facts["validation_loss"]]}
@@ -184,7 +189,8 @@ def spread(values, digits=3):
 def table(found):
     """Rows of the results page."""
     rows = []
-    for name in [name_of(*pair) for pair in BARS]:
+    deep = [name_of(*pair, deep=True) for pair in DEEP_BARS]
+    for name in [*(name_of(*pair) for pair in BARS), *deep]:
         runs = found.get(name)
         if runs:
             cut = spread([run["truncated"][-1] for run in runs]) if "truncated" in runs[0] else ""
@@ -192,7 +198,7 @@ def table(found):
             rows.append(
                 [
                     "bars and stripes",
-                    f"RBM 16-12, {name.removeprefix('bars, ')}",
+                    ("" if name in deep else "RBM 16-12, ") + name.removeprefix("bars, "),
                     steps,
                     f"KL {spread([run['kl'][-1] for run in runs])}",
                     "",
@@ -210,9 +216,26 @@ def table(found):
     return rows
 
 
-def name_of(rule, rate):
+def differences(found):
+    """How much worse the other models of digits are than each deep machine, row by row: sentences."""
+    rows = {name: np.array([run["rows"] for run in runs]) for name, runs in found.items() if "rows" in runs[0]}
+    for name in [name for name in rows if "DBM" in name]:
+        parts = []
+        for other in [other for other in rows if "DBM" not in other]:
+            count = min(len(rows[name]), len(rows[other]))
+            gap = rows[other][:count].mean(axis=0) - rows[name][:count].mean(axis=0)
+            error = gap.std(ddof=1) / np.sqrt(len(gap))
+            over = (rows[other][:count] - rows[name][:count]).mean(axis=1)
+            parts.append(
+                f"{gap.mean():.3f} ± {error:.3f} below {other.removeprefix('digits, ')} ({count} seeds: {over.min():.2f} to {over.max():.2f})"
+            )
+        yield f"Nats per test row of {name.removeprefix('digits, ')}, compared row by row: {'; '.join(parts)}."
+
+
+def name_of(rule, rate, *, deep=False):
     """What the row of a rule is called."""
-    return f"bars, {rule}" + ("" if rate is None else f", rate {rate:g}")
+    machine = f"DBM {'-'.join(map(str, (16, *DEEP)))}, " if deep else ""
+    return f"bars, {machine}{rule}" + ("" if rate is None else f", rate {rate:g}")
 
 
 def pieces(*, quick):
@@ -221,6 +244,9 @@ def pieces(*, quick):
         for rule, rate in reversed(BARS):
             make = lambda rule=rule, rate=rate, seed=seed: bars(rule, rate, seed, quick)  # noqa: E731
             yield name_of(rule, rate), seed, make
+        for rule, rate in DEEP_BARS:
+            make = lambda rule=rule, rate=rate, seed=seed: bars(rule, rate, seed, quick, deep=True)  # noqa: E731
+            yield name_of(rule, rate, deep=True), seed, make
         for name in MACHINES:
             yield f"digits, {name}", seed, lambda name=name, seed=seed: digits(name, seed, quick)
         yield "digits, mixture of Bernoullis", seed, lambda seed=seed: mixture(seed)
@@ -269,6 +295,7 @@ def main():
         "All rules of one machine have the same start, updates and batches, and the same rate (0.05 for bars) unless another is said. KL: from the 30 images, by sums over all states, of the averaged machine, in nats.",
         "Digits: nats per test row (250 rows) with log Z from above, so that the machine looks worse, not better.",
     ]
+    notes += differences(found)
     some = next((runs[0] for name, runs in found.items() if name.startswith("digits")), None)
     if some:
         notes.append(
