@@ -278,7 +278,12 @@ def main():
             / f"{'quick-' if arguments.quick else ''}{name.replace(', ', '-').replace(' ', '-')}-{seed}.json"
         )
         if not path.exists():
-            if new >= arguments.pieces or seed >= arguments.seeds or arguments.seed not in (-1, seed) or not name.startswith(arguments.only):
+            if (
+                new >= arguments.pieces
+                or seed >= arguments.seeds
+                or arguments.seed not in (-1, seed)
+                or not name.startswith(arguments.only)
+            ):
                 continue
             if not claimed(path):
                 continue

@@ -48,10 +48,11 @@ class TrainingConfig:
     """Adam for ``steps`` updates at a ``rate`` that falls to a twentieth along a cosine, and a moving average ``ema``. Weights
     are pulled to zero by ``decay`` times the rate per update, biases are not.
 
-    The unbiased rule uses H_{k:m} of ``pairs`` free pairs of chains (0: one per row of the batch), cut off at ``cap``; the other two ``sweeps`` sweeps. ``coupling``: block
-    Gibbs unit by unit, or with each half coupled maximally, or ("proposal", "pool") unit by unit after a state, or one of a ``pool``
-    of states, that a mixture of ``offered`` Bernoullis learned from the data offers to both. Free chains ``start`` at data or at local modes: both are unbiased, modes are
-    the published choice, data have less variance.
+    The unbiased rule uses H_{k:m} of ``pairs`` free pairs of chains (0: one per row of the batch), cut off at ``cap``; the other
+    two ``sweeps`` sweeps. ``coupling``: block Gibbs unit by unit, or with each half coupled maximally, or unit by unit after a
+    state ("proposal") or one of a ``pool`` of states ("pool") that a mixture of ``offered`` Bernoullis, learned from the data,
+    offers to both. Free chains ``start`` at data or at local modes: both are unbiased, modes are the published choice, data have
+    less variance.
     """
 
     steps: int = 10_000
@@ -120,7 +121,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "quick": {
             "data": {"name": BARS},
             "machine": {"hidden": (6, 4), "side": 2},
-            "training": {"steps": 600, "batch_size": 60, "rate": 0.05, "decay": 0.0, "ema": 0.99, "k": 1, "m": 5, "cap": 200},
+            "training": {
+                "steps": 600,
+                "batch_size": 60,
+                "rate": 0.05,
+                "decay": 0.0,
+                "ema": 0.99,
+                "k": 1,
+                "m": 5,
+                "cap": 200,
+            },
             "evaluation": {"pairs": 200, "bias_draws": 300, "mixture": 0},
             "draws": {"samples": 100, "levels": 100},
         },
@@ -145,7 +155,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "digits": {
             "data": {"name": "digits"},
             "machine": {"hidden": (200, 100), "scale": 0.02},
-            "training": {"steps": 2000, "rate": 2e-3, "decay": 0.02, "ema": 0.99, "k": 2, "m": 5, "cap": 30, "pairs": 50},
+            "training": {
+                "steps": 2000,
+                "rate": 2e-3,
+                "decay": 0.02,
+                "ema": 0.99,
+                "k": 2,
+                "m": 5,
+                "cap": 30,
+                "pairs": 50,
+            },
             "evaluation": {"rows": 200, "row_chains": 10, "levels": 3000, "chains": 100, "pairs": 100, "mixture": 100},
         },
         "full": {

@@ -46,7 +46,7 @@ class BlockGibbs(Kernel):
         return PointState(x, energy), info
 
     def first(self, key: Key[Array, ""]) -> Int[Array, ""] | int:
-        """Which half is drawn first: 0 for the even layers. A plain number where it is known: then the other half costs nothing."""
+        """Which half is drawn first: 0 for the even layers. A plain number where it is known, which halves the work."""
         return jax.random.randint(key, (), 0, 2) if self.scan == "random" else 1
 
 
@@ -121,7 +121,11 @@ def sweep_once(key: Key[Array, ""], machine: BoltzmannMachine, x: Array) -> Arra
 
 
 def half_sweeps(
-    keys: Sequence[Key[Array, ""]], machine: BoltzmannMachine, x: Array, beta: Scalar | float, first: Int[Array, ""] | int
+    keys: Sequence[Key[Array, ""]],
+    machine: BoltzmannMachine,
+    x: Array,
+    beta: Scalar | float,
+    first: Int[Array, ""] | int,
 ) -> Array:
     """Both halves of the layers anew, ``first`` (0: even, 1: odd) before the other."""
     for key, half in zip(keys, (first, 1 - first), strict=True):

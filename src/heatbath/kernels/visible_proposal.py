@@ -1,8 +1,8 @@
-"""Moves of Boltzmann machines that offer visible units from elsewhere, so that chains cross between modes, and coupled ones meet.
+"""Moves of Boltzmann machines that offer visible units from elsewhere: chains cross between modes, and coupled ones meet.
 
-A state of the even layers is drawn from r(v, s_2, ...) = q(v) prod_i m_i(v): visible units from a distribution of which density and
-draws are known, deeper even layers from coins with the means that mean field gives for these visible units. The odd layers are
-summed over, w = sum_odd exp(-u) / r, and drawn anew afterwards. With one hidden layer only the visible one is even.
+A state of the even layers is drawn from r(v, s_2, ...) = q(v) prod_i m_i(v): visible units from a distribution with a density
+that can be drawn from, deeper even layers from coins with the means that mean field gives for these visible units. The odd layers
+are summed over, w = sum_odd exp(-u) / r, and drawn anew afterwards. With one hidden layer only the visible one is even.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from heatbath.targets.boltzmann_machines import BoltzmannMachine
 
 
 class Offers(eqx.Module):
-    """Draws and densities of even layers: ``distribution`` of the visible units, ``rounds`` rounds of mean field for deeper ones."""
+    """Draws and densities of even layers: ``distribution`` of visible units, ``rounds`` rounds of mean field for deeper ones."""
 
     distribution: Distribution
     rounds: int = eqx.field(static=True, default=2)
@@ -95,7 +95,7 @@ class VisibleProposal(Kernel):
 
 
 class Pool(NamedTuple):
-    """Offered states (state, unit), and the running sums (state,) of their weights over the largest, whose logarithm is ``shift``."""
+    """Offered states (state, unit), and running sums (state,) of their weights over the largest one, exp(``shift``)."""
 
     states: Int[Array, "state unit"]
     sums: Float[Array, " state"]
@@ -152,13 +152,17 @@ class PooledProposal(Kernel):
 
 
 def renewed(key: Key[Array, ""], parts: Any, u: LogDensity) -> Any:
-    """A kernel or coupling in which every ``PooledProposal`` has a fresh pool; call it once per step, before chains are mapped over."""
+    """A kernel or coupling in which every ``PooledProposal`` has a fresh pool; for once per step, before chains are mapped over."""
 
     def pooled(part):
         return isinstance(part, PooledProposal)
 
     def one(part):
-        return eqx.tree_at(lambda p: p.pool, part, part.drawn(key, u), is_leaf=lambda p: p is None) if pooled(part) else part
+        return (
+            eqx.tree_at(lambda p: p.pool, part, part.drawn(key, u), is_leaf=lambda p: p is None)
+            if pooled(part)
+            else part
+        )
 
     return jax.tree.map(one, parts, is_leaf=pooled)
 

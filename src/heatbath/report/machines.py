@@ -133,7 +133,7 @@ def learning(found: Mapping[str, Any]) -> Plot:
         caption = (
             "Learning by update; every point is a sum over all states of the averaged machine."
             if found["exact"]
-            else "Learning by update, of held-out rows under the averaged machine; log Z by short annealing from below, so that the "
+            else "Learning by update, of held-out rows under the averaged machine; log Z by short annealing from below. The "
             "table has the numbers to quote."
         )
         return style.finish(figure, "machine-learning", caption, ["rule", "step", label], table)

@@ -198,7 +198,7 @@ def annealed_loss(
 ) -> Scalar:
     """- mean log p of rows (row, n_0) by short annealing, for a look while a machine learns; can be compiled.
 
-    log Z is by ``chains`` of ``levels``, the sums of the rows by a twentieth of the chains (2 at least) and a quarter of the levels.
+    log Z is by ``chains`` of ``levels``, sums of rows by a twentieth of the chains (2 at least) and a quarter of the levels.
     """
     key_free, key_rows = jax.random.split(key)
     first = independent(machine)

@@ -92,7 +92,7 @@ def _pairs(key, coupling, u, start, function, size, k, m, cap, shared):
         for zs in (xs, ys)
     )
 
-    def shared(keys):
+    def at_step(keys):
         """The coupling of one step: pairs share the pools in it."""
         return renewed(jax.random.fold_in(keys[0], 1), coupling, u)
 
@@ -103,8 +103,8 @@ def _pairs(key, coupling, u, start, function, size, k, m, cap, shared):
     shape = jax.eval_shape(lambda x: jax.vmap(function)(x), xs).shape
     run = coupled_chains(
         key_run,
-        lambda keys, xs, rows: jax.vmap(lambda k, x: shared(keys).kernel.step(k, x, u)[0])(keys, xs),
-        lambda keys, xs, ys, rows: jax.vmap(lambda k, a, b: shared(keys).step(k, a, b, u))(keys, xs, ys),
+        lambda keys, xs, rows: jax.vmap(lambda k, x: at_step(keys).kernel.step(k, x, u)[0])(keys, xs),
+        lambda keys, xs, ys, rows: jax.vmap(lambda k, a, b: at_step(keys).step(k, a, b, u))(keys, xs, ys),
         states,
         others,
         accumulate,

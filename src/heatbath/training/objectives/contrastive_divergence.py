@@ -25,7 +25,8 @@ from heatbath.training.trainable import trainable
 class ContrastiveDivergence(Objective):
     """CD-k: free states are ``steps`` sweeps of block Gibbs away from the clamped ones. Biased; less so for more steps.
 
-    Clamped hidden units are drawn exactly in a machine with one hidden layer, else by ``clamped_steps`` sweeps from a draw of mean field.
+    Clamped hidden units are drawn exactly in a machine with one hidden layer, else by ``clamped_steps`` sweeps from a draw of
+    mean field.
     Source: Hinton, Neural Computation 14, 1771 (2002).
     """
 
@@ -213,7 +214,7 @@ def inner(params: PyTree, gradient: PyTree) -> Scalar:
 
 
 def clamped_states(key: Key[Array, ""], machine: BoltzmannMachine, visible: Array, steps: int) -> Array:
-    """States (n, units) with the visible units of the data and hidden units by ``steps`` clamped sweeps, from draws of mean field."""
+    """States (n, units): visible units of the data, hidden units by ``steps`` clamped sweeps from draws of mean field."""
     machine = jax.lax.stop_gradient(machine)
     count = 1 if len(machine.sizes) == 2 else steps
 
@@ -234,7 +235,9 @@ def sweeps(key: Key[Array, ""], machine: BoltzmannMachine, states: Array, steps:
     machine = jax.lax.stop_gradient(machine)
 
     def one(key, x):
-        moved, _ = jax.lax.scan(lambda s, k: (half_sweeps([*k], machine, s, 1.0, 1), None), x, jax.random.split(key, (steps, 2)))
+        moved, _ = jax.lax.scan(
+            lambda s, k: (half_sweeps([*k], machine, s, 1.0, 1), None), x, jax.random.split(key, (steps, 2))
+        )
         return moved
 
     return jax.vmap(one)(jax.random.split(key, len(states)), states)
