@@ -152,7 +152,7 @@ class PooledProposal(Kernel):
 
 
 def renewed(key: Key[Array, ""], parts: Any, u: LogDensity) -> Any:
-    """A kernel or coupling in which every ``PooledProposal`` has a fresh pool; for once per step, before chains are mapped over."""
+    """A kernel or coupling whose ``PooledProposal``s have fresh pools; for once per step, before chains are mapped over."""
 
     def pooled(part):
         return isinstance(part, PooledProposal)
