@@ -21,6 +21,7 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from record import record
@@ -29,13 +30,17 @@ from heatbath.estimators.feature_distances import feature_statistics, frechet_di
 from heatbath.experiments import machine_stages as stages
 from heatbath.experiments import unbiased_boltzmann_machine as experiment
 from heatbath.experiments.config import build, merge
+from heatbath.kernels.block_gibbs import start_at_mode
 from heatbath.models.nade import fit_bernoulli_mixture
 from heatbath.models.nets.image_classifier import ImageClassifier
 from heatbath.samplers.importance import importance
 from heatbath.samplers.machine_annealing import AnnealedMachine, clamped_log_z, log_partition
+from heatbath.samplers.unbiased import unbiased_estimates
 from heatbath.state import ReducedEnergy, ThermoState
 from heatbath.training import AdamW, Cosine, fit
 from heatbath.training.objectives.classification import CrossEntropy
+from heatbath.training.objectives.contrastive_divergence import PersistentContrastiveDivergence, PersistentMachine
+from heatbath.training.trainable import trainable
 
 #: Rules of bars and stripes, and learning rates besides that of the preset: the biased ones do worse at that one.
 RULES = {"unbiased": (), "persistent": (0.01, 0.002), "contrastive-divergence": (0.01, 0.002)}
@@ -43,6 +48,8 @@ MOST_SEEDS = 5
 BARS = [(rule, rate) for rule, rates in RULES.items() for rate in (None, *rates)]
 #: Hidden layers of the deep machine of bars and stripes, and its rules with their rates.
 DEEP, DEEP_BARS = (12, 8), (("unbiased", None), ("persistent", 0.002))
+#: The machine of digits whose coupled chains are followed, for so many sweeps at most.
+COUPLED, MOST_SWEEPS = "DBM 64-64-64, persistent", 1000
 #: name -> hidden layers and rule of the machines of digits
 MACHINES = {
     "DBM 64-64-64, unbiased": ((64, 64), "unbiased"),
@@ -115,9 +122,53 @@ def digits(name, seed, quick):
         "evaluation_seconds": time.perf_counter() - began,
     }
     u = ReducedEnergy(machine, ThermoState(1.0))
+    if name == COUPLED and seed == 0 and not quick:
+        facts["couplings"] = couplings(machine, prepared)
     ensemble = importance(jax.random.key(seed + 3), AnnealedMachine(levels=1000), u, 1000, chunk=250)
     drawn = np.asarray(ensemble.resample(jax.random.key(seed + 4)).samples)[:, : prepared.split.dimension]
     return facts | {"ess": ensemble.ess() / ensemble.size, **distances(prepared.split, drawn)}
+
+
+def couplings(machine, prepared):
+    """Meeting times of pairs from data under each coupling, and the variance of the gradients that they give."""
+    u, rows = ReducedEnergy(machine, ThermoState(1.0)), jnp.asarray(prepared.split.train, jnp.int32)
+    params, rest = eqx.partition(machine, trainable(machine))
+
+    def start(key):
+        key_row, key_mode = jax.random.split(key)
+        row = rows[jax.random.randint(key_row, (), 0, len(rows))]
+        return jnp.concatenate([row, start_at_mode(key_mode, machine.given_visible(row))])
+
+    def spread(objective, model):
+        """Sum of the variances of all components, from gradients of one batch."""
+
+        @jax.jit
+        def one(key):
+            gradient = jax.grad(lambda p: objective(key, model(eqx.combine(p, rest)), rows[:100])[0])(params)
+            return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(gradient)])
+
+        return float(np.var([np.asarray(one(key)) for key in jax.random.split(jax.random.key(1), 40)], axis=0).sum())
+
+    found = {}
+    for kind in ("unit-by-unit", "maximal", "proposal", "pool"):
+        settings = prepared_for("default", 0, training={"coupling": kind})
+        pair = stages.coupling_of(settings)
+        met = unbiased_estimates(
+            jax.random.key(0), pair, u, start, lambda x: x.mean(), pairs=200, cap=MOST_SWEEPS, chunk=200
+        )
+        found[kind] = {
+            "mean": float(met.meeting_times.mean()),
+            "quantiles": np.quantile(met.meeting_times, (0.5, 0.9, 1.0)).tolist(),
+            "cut": met.truncation_rate,
+            "variance": spread(stages.trainer(settings, "unbiased").objective, lambda m: m),
+        }
+        print(kind, found[kind], flush=True)
+    # persistent chains that have reached the law: what no rule with as many free states can beat by much
+    ensemble = importance(jax.random.key(2), AnnealedMachine(levels=1000), u, 200, chunk=200)
+    particles = jnp.asarray(ensemble.resample(jax.random.key(3)).samples[:100], jnp.float32)
+    rule = PersistentContrastiveDivergence()
+    found["persistent"] = {"variance": spread(rule, lambda m: PersistentMachine(m, particles))}
+    return found
 
 
 def labels_of(split):
@@ -307,6 +358,18 @@ def main():
             f"Frechet and kernel distances are by 64 features of a classifier trained here on the same digits (accuracy on test rows "
             f"{some['accuracy']:.3f}); they are no FID. Training rows have {some['frechet_floor']:.3g} and {some['kernel_floor']:.2g}."
         )
+    pairs = next((run["couplings"] for runs in found.values() for run in runs if "couplings" in run), None)
+    if pairs:
+        base = pairs["persistent"]["variance"]
+        for kind, row in pairs.items():
+            if kind == "persistent":
+                continue
+            middle, late, last = row["quantiles"]
+            notes.append(
+                f"Coupling {kind} of the machine {COUPLED}: pairs from data meet after {row['mean']:.3g} sweeps (median {middle:.0f}, 9 of 10 by "
+                f"{late:.0f}, last {last:.0f}; {row['cut']:.3g} not by {MOST_SWEEPS}); gradients by the default k, m and cap have {row['variance'] / base:.3g} "
+                "times the variance of those by persistent chains."
+            )
     notes.append(
         "Cut off: share of pairs of chains that had not met at the cap, at the end of the training; beyond zero the rule is not unbiased."
     )
