@@ -48,6 +48,8 @@ MOST_SEEDS = 5
 BARS = [(rule, rate) for rule, rates in RULES.items() for rate in (None, *rates)]
 #: Hidden layers of the deep machine of bars and stripes, and its rules with their rates.
 DEEP, DEEP_BARS = (12, 8), (("unbiased", None), ("persistent", 0.002))
+#: Updates of every machine of digits: twice those of the preset.
+UPDATES = 10_000
 #: The machine of digits whose coupled chains are followed, for so many sweeps at most.
 COUPLED, MOST_SWEEPS = "DBM 64-64-64, persistent", 1000
 #: name -> hidden layers and rule of the machines of digits
@@ -98,7 +100,7 @@ def bars(rule, rate, seed, quick, *, deep=False):
 def digits(name, seed, quick):
     """Likelihoods and distances of one machine."""
     hidden, rule = MACHINES[name]
-    changes = {"machine": {"hidden": hidden}, **({"training": {"steps": 100}} if quick else {})}
+    changes = {"machine": {"hidden": hidden}, "training": {"steps": 100 if quick else UPDATES}}
     prepared = prepared_for("default", seed, **changes)
     machine, facts = trained(prepared, rule)
     settings, rows = prepared.config.evaluation, jnp.asarray(prepared.split.test)

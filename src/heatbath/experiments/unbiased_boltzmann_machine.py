@@ -55,7 +55,7 @@ class TrainingConfig:
     less variance.
     """
 
-    steps: int = 10_000
+    steps: int = 5000
     batch_size: int = 100
     rate: float = 5e-3
     decay: float = 0.05
