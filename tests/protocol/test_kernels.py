@@ -31,8 +31,9 @@ from heatbath.kernels import (
     ZigZag,
 )
 from heatbath.kernels.base import KernelInfo
-from heatbath.kernels.block_gibbs import BlockGibbs, UniformMetropolis, VisibleProposal
+from heatbath.kernels.block_gibbs import BlockGibbs, UniformMetropolis
 from heatbath.kernels.hmc import evaluate
+from heatbath.kernels.visible_proposal import PooledProposal, VisibleProposal
 from heatbath.models.gaussian import Normal
 from heatbath.models.nade import BernoulliMixture
 from heatbath.models.volume_preserving import steerable_flow
@@ -87,6 +88,7 @@ class Case:
 
 WIDTHS = jnp.array([0.7, 1.5])
 COINS = BernoulliMixture(log_weights=jnp.zeros(2), logits=jnp.array([[1.0, -0.5, 0.3], [-1.0, 0.2, 0.8]]))
+PAIR = BernoulliMixture(log_weights=jnp.zeros(2), logits=jnp.array([[1.0, -0.5], [-1.0, 0.2]]))
 WIDE = Normal(jnp.array([0.2, -0.1]), jnp.array([1.6, 1.0]))
 
 
@@ -127,6 +129,8 @@ CASES = {
     "block-gibbs": Case(BlockGibbs(), ("boltzmann-machine",), steps=1),
     "block-gibbs-sequential": Case(BlockGibbs("sequential"), ("boltzmann-machine",), reversible=False, steps=1),
     "visible-proposal": Case(VisibleProposal(COINS), ("restricted-machine",), steps=1),
+    "deep-visible-proposal": Case(VisibleProposal(PAIR), ("boltzmann-machine",), steps=1),
+    "pooled-proposal": Case(PooledProposal(PAIR, 3), ("boltzmann-machine",), steps=1),
     "uniform-metropolis": Case(UniformMetropolis(), ("boltzmann-machine",), steps=1),
 }
 RUNS = [(name, target) for name, case in CASES.items() for target in case.targets]

@@ -104,7 +104,7 @@ def rule_row(prepared: Any, done: Mapping[str, Any], name: str) -> dict[str, Any
 
 def _history(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
     """Columns of a training's metrics, one number per chunk."""
-    names = ("optimiser_step", "gradient_norm", "truncated", "meeting_time", "validation_loss")
+    names = ("optimiser_step", "gradient_norm", "truncated", "meeting_time", "validation_step", "validation_loss")
     kept = [row for row in rows if "optimiser_step" in row]
     return {name: [row[name] for row in kept] for name in names if kept and name in kept[0]}
 

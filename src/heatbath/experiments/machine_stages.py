@@ -17,14 +17,15 @@ from heatbath.experiments.nade_stages import RowByRow
 from heatbath.experiments.stages import Stage, total_cost
 from heatbath.experiments.unbiased_boltzmann_machine import BARS
 from heatbath.io.tables import Split, split
-from heatbath.kernels.block_gibbs import BlockGibbs, VisibleProposal, start_at_mode
+from heatbath.kernels.block_gibbs import BlockGibbs, start_at_mode
 from heatbath.kernels.combinators import Compose
 from heatbath.kernels.coupled import CommonRandomNumbers, Coupling, MaximalBlockGibbs
+from heatbath.kernels.visible_proposal import PooledProposal, VisibleProposal
 from heatbath.models.nade import BernoulliMixture, fit_bernoulli_mixture
 from heatbath.random import named_key
 from heatbath.samplers.base import Cost
 from heatbath.samplers.importance import ImportanceSampler
-from heatbath.samplers.machine_annealing import AnnealedMachine, clamped_log_z, log_partition
+from heatbath.samplers.machine_annealing import AnnealedMachine, annealed_loss, clamped_log_z, log_partition
 from heatbath.samplers.unbiased import unbiased_estimates
 from heatbath.state import ReducedEnergy, ThermoState
 from heatbath.targets.boltzmann_machines import BoltzmannMachine, boltzmann_machine
@@ -42,8 +43,12 @@ from heatbath.training.validation import Validation
 
 #: Machines whose smaller half has at most this many units are summed exactly, while they learn and at the end.
 SUMMED_UNITS = 12
-#: Rows that are offered one by one, and components of the mixture that is offered where there are more; odds of a changed bit.
+#: Rows that are offered one by one, where there are no more; odds of a changed bit.
 FEW_ROWS, SOFTENED = 64, 0.02
+#: Held-out rows whose likelihood is followed while a machine learns.
+FOLLOWED_ROWS = 100
+#: Sweeps k and m of clamped pairs at most: they meet within a few.
+CLAMPED = (2, 6)
 #: The tiny machine whose exact gradient shows bias: its layers, the spread of its weights, and its data.
 TINY, TINY_SCALE = (4, 3, 3), 1.2
 TINY_DATA = ((1, 1, 0, 0), (0, 0, 1, 1), (1, 0, 1, 0), (1, 1, 1, 1))
@@ -109,19 +114,21 @@ def coupling_of(prepared: Any) -> Coupling:
     kind = prepared.config.training.coupling
     if kind == "maximal":
         return MaximalBlockGibbs()
-    if kind == "proposal":
-        offered = VisibleProposal(mixture_of(prepared.split, prepared.config.seed))
-        return CommonRandomNumbers(Compose((offered, BlockGibbs())))
-    return CommonRandomNumbers(BlockGibbs())
+    if kind in ("proposal", "pool"):
+        settings = prepared.config.training
+        mixture = mixture_of(prepared.split, settings.offered, prepared.config.seed)
+        offers = VisibleProposal(mixture) if kind == "proposal" else PooledProposal(mixture, settings.pool)
+        return CommonRandomNumbers(Compose((offers, BlockGibbs("sequential"))))
+    return CommonRandomNumbers(BlockGibbs("sequential"))
 
 
-def mixture_of(table: Split, seed: int) -> BernoulliMixture:
+def mixture_of(table: Split, count: int, seed: int) -> BernoulliMixture:
     """What visible units are offered from: softened rows while they are few, else a mixture stopped by held-out rows."""
     if len(table.train) <= FEW_ROWS:
         logits = (2.0 * table.train - 1) * math.log((1 - SOFTENED) / SOFTENED)
         weights = jnp.zeros(len(table.train), jnp.float32)
         return BernoulliMixture(log_weights=weights, logits=jnp.asarray(logits, jnp.float32))
-    found = fit_bernoulli_mixture(table.train, FEW_ROWS, seed=seed, held_out=table.valid).model
+    found = fit_bernoulli_mixture(table.train, min(count, len(table.train)), seed=seed, held_out=table.valid).model
     return BernoulliMixture(log_weights=found.log_weights.astype(jnp.float32), logits=found.logits.astype(jnp.float32))
 
 
@@ -143,24 +150,55 @@ class ExactLoss(Validation):
         return {"validation_loss": -jnp.mean(jax.vmap(plain(model).log_likelihood)(self.rows))}
 
 
+class AnnealedLoss(Validation):
+    """``validation_loss``: - mean log p over rows (row, n_0), by short annealing."""
+
+    rows: Any
+
+    @property
+    def names(self):
+        return ("validation_loss",)
+
+    def __call__(self, key, model):
+        return {"validation_loss": annealed_loss(key, plain(model), self.rows)}
+
+
+def validation(prepared: Any) -> Validation | None:
+    """Exact sums over test rows where these are short; else some held-out rows by annealing, where there are such rows."""
+    table = prepared.split
+    if is_summed(prepared.target.sizes) and len(table.test) <= 500:
+        return ExactLoss(jnp.asarray(table.test, jnp.int32))
+    rows = table.valid[:FOLLOWED_ROWS]
+    return AnnealedLoss(jnp.asarray(rows, jnp.int32)) if len(rows) else None
+
+
 def trainer(prepared: Any, name: str) -> Trainer:
     """The training of one rule. All rules have the same start, data, batches and rates."""
     settings = prepared.config.training
     machine, rows = prepared.target, jnp.asarray(prepared.split.train, jnp.int32)
     if len(rows) < settings.batch_size:  # bars and stripes are few: every batch holds all of them, equally often
         rows = jnp.tile(rows, (-(-settings.batch_size // len(rows)), 1))
-    optimiser: Any = AdamW(Cosine(settings.rate, settings.steps, last=0.05), clip=None).transformation()
+    optimiser: Any = AdamW(
+        Cosine(settings.rate, settings.steps, last=0.05), decay=settings.decay, clip=None, spared=("biases",)
+    ).transformation()
     model: Any = machine
     if name == "unbiased":
         objective: Any = UnbiasedContrastiveDivergence(
-            coupling_of(prepared), settings.k, settings.m, settings.cap, settings.start
+            coupling_of(prepared),
+            settings.k,
+            settings.m,
+            settings.cap,
+            settings.start,
+            pairs=settings.pairs or None,
+            clamped_coupling=CommonRandomNumbers(BlockGibbs("sequential")),
+            clamped_window=(min(settings.k, CLAMPED[0]), min(settings.m, CLAMPED[1])),
         )
     elif name == "persistent":
         model = persistent_machine(named_key(prepared.key, "particles"), machine, settings.batch_size)
         objective, optimiser = PersistentContrastiveDivergence(settings.sweeps), persistent_optimiser(optimiser)
     else:
         objective = ContrastiveDivergence(settings.sweeps)
-    summed = is_summed(machine.sizes) and len(prepared.split.test) <= 500
+    followed = validation(prepared)
     chunk = min(settings.chunk, settings.steps)
     return Trainer(
         model,
@@ -170,8 +208,8 @@ def trainer(prepared: Any, name: str) -> Trainer:
         batch_size=settings.batch_size,
         optimiser=optimiser,
         ema=settings.ema,
-        validation=ExactLoss(jnp.asarray(prepared.split.test, jnp.int32)) if summed else None,
-        validate_every=chunk,
+        validation=followed,
+        validate_every=chunk if isinstance(followed, ExactLoss) else max(chunk, settings.steps // 10),
         steps_per_chunk=chunk,
     )
 

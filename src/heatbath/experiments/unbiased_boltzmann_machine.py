@@ -46,25 +46,31 @@ class MachineConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """Adam for ``steps`` updates at a ``rate`` that falls to a twentieth along a cosine, and a moving average ``ema``.
+    """Adam for ``steps`` updates at a ``rate`` that falls to a twentieth along a cosine, and a moving average ``ema``. Weights
+    are pulled to zero by ``decay`` times the rate per update, biases are not.
 
-    The unbiased rule uses H_{k:m} of pairs of chains, cut off at ``cap``; the other two ``sweeps`` sweeps. ``coupling``: block
-    Gibbs unit by unit, or with each half coupled maximally, or ("proposal", for one hidden layer) unit by unit after visible
-    units that a mixture of the data offers to both. Free chains ``start`` at data or at local modes: both are unbiased, modes are
-    the published choice, data have less variance.
+    The unbiased rule uses H_{k:m} of ``pairs`` free pairs of chains (0: one per row of the batch), cut off at ``cap``; the other
+    two ``sweeps`` sweeps. ``coupling``: block Gibbs unit by unit, or with each half coupled maximally, or unit by unit after a
+    state ("proposal") or one of a ``pool`` of states ("pool") that a mixture of ``offered`` Bernoullis, learned from the data,
+    offers to both. Free chains ``start`` at data or at local modes: both are unbiased, modes are the published choice, data have
+    less variance.
     """
 
-    steps: int = 2000
+    steps: int = 5000
     batch_size: int = 100
-    rate: float = 3e-3
-    ema: float = 0.99
-    coupling: Literal["unit-by-unit", "maximal", "proposal"] = "unit-by-unit"
+    rate: float = 5e-3
+    decay: float = 0.05
+    ema: float = 0.999
+    coupling: Literal["unit-by-unit", "maximal", "proposal", "pool"] = "pool"
+    offered: int = 128
+    pool: int = 128
     start: Literal["data", "mode"] = "data"
-    k: int = 5
-    m: int = 10
-    cap: int = 20
+    k: int = 2
+    m: int = 6
+    cap: int = 100
+    pairs: int = 0
     sweeps: int = 1
-    chunk: int = 100
+    chunk: int = 250
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +122,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "quick": {
             "data": {"name": BARS},
             "machine": {"hidden": (6, 4), "side": 2},
-            "training": {"steps": 600, "batch_size": 60, "rate": 0.05, "k": 1, "m": 5, "cap": 200},
+            "training": {
+                "steps": 600,
+                "batch_size": 60,
+                "rate": 0.05,
+                "decay": 0.0,
+                "ema": 0.99,
+                "k": 1,
+                "m": 5,
+                "cap": 200,
+            },
             "evaluation": {"pairs": 200, "bias_draws": 300, "mixture": 0},
             "draws": {"samples": 100, "levels": 100},
         },
@@ -128,6 +143,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "steps": 6000,
                 "batch_size": 120,
                 "rate": 0.05,
+                "decay": 0.0,
+                "ema": 0.99,
                 "coupling": "proposal",
                 "k": 1,
                 "m": 5,
@@ -139,14 +156,34 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "digits": {
             "data": {"name": "digits"},
             "machine": {"hidden": (200, 100), "scale": 0.02},
-            "training": {"steps": 2000, "rate": 2e-3, "k": 3, "m": 5, "cap": 6},
+            "training": {
+                "steps": 2000,
+                "rate": 2e-3,
+                "decay": 0.02,
+                "ema": 0.99,
+                "k": 2,
+                "m": 5,
+                "cap": 30,
+                "pairs": 50,
+            },
             "evaluation": {"rows": 200, "row_chains": 10, "levels": 3000, "chains": 100, "pairs": 100, "mixture": 100},
         },
         "full": {
             "data": {"name": "fashion"},
             "rules": ("unbiased",),
             "machine": {"hidden": (784, 784), "scale": 0.01},
-            "training": {"steps": 100_000, "batch_size": 1000, "rate": 1e-3, "k": 5, "m": 10, "cap": 20, "chunk": 500},
+            "training": {
+                "steps": 100_000,
+                "batch_size": 1000,
+                "rate": 1e-3,
+                "decay": 0.002,
+                "offered": 500,
+                "pool": 1000,
+                "k": 5,
+                "m": 10,
+                "cap": 50,
+                "chunk": 500,
+            },
             "evaluation": {"levels": 20_000, "row_levels": 2000, "rows": 1000, "mixture": 500},
             "draws": {"levels": 20_000},
         },
@@ -170,14 +207,14 @@ def check(config: MachineExperimentConfig, base: Path | None = None) -> MachineE
     """Refuse what can be refused at once: numbers, names, and data that are not there."""
     check_counts(config, _LEAST)
     training, hidden = config.training, config.machine.hidden
-    if not training.rate > 0 or not 0 <= training.ema < 1 or not config.machine.scale > 0:
-        raise InvalidArgumentError("training.rate and machine.scale are positive, training.ema in [0, 1)")
+    if not training.rate > 0 or not 0 <= training.ema < 1 or not config.machine.scale > 0 or not training.decay >= 0:
+        raise InvalidArgumentError(
+            "training.rate and machine.scale are positive, training.decay is not negative, training.ema in [0, 1)"
+        )
     if not 0 <= training.k <= training.m < training.cap:
         raise InvalidArgumentError(
             f"training: expected 0 <= k <= m < cap; found k = {training.k}, m = {training.m}, cap = {training.cap}"
         )
-    if training.coupling == "proposal" and len(hidden) != 1:
-        raise InvalidArgumentError(f"training.coupling = 'proposal' needs one hidden layer; found {len(hidden)}")
     if not hidden or min(hidden) < 1:
         raise InvalidArgumentError(
             f"machine.hidden holds the sizes of hidden layers, at least 1 each; found {list(hidden)}"
@@ -197,6 +234,9 @@ _LEAST: Mapping[str, int] = MappingProxyType(
         "training.steps": 1,
         "training.batch_size": 1,
         "training.sweeps": 1,
+        "training.offered": 1,
+        "training.pool": 1,
+        "training.pairs": 0,
         "training.chunk": 1,
         "evaluation.chains": 2,
         "evaluation.levels": 1,

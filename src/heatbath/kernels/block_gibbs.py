@@ -11,7 +11,6 @@ from jaxtyping import Array, Int, Key, Scalar
 from heatbath.errors import InvalidArgumentError
 from heatbath.kernels.base import Kernel, KernelInfo
 from heatbath.kernels.metropolis import PointState, decide
-from heatbath.models.base import Distribution
 from heatbath.state import LogDensity, ReducedEnergy
 from heatbath.targets.boltzmann_machines import BoltzmannMachine
 
@@ -46,9 +45,9 @@ class BlockGibbs(Kernel):
         info = KernelInfo(jnp.ones((), energy.dtype), jnp.ones((), bool), finite, jnp.asarray(2, jnp.int32))
         return PointState(x, energy), info
 
-    def first(self, key: Key[Array, ""]) -> Int[Array, ""]:
-        """Which half is drawn first: 0 for the even layers."""
-        return jax.random.randint(key, (), 0, 2) if self.scan == "random" else jnp.ones((), jnp.int32)
+    def first(self, key: Key[Array, ""]) -> Int[Array, ""] | int:
+        """Which half is drawn first: 0 for the even layers. A plain number where it is known, which halves the work."""
+        return jax.random.randint(key, (), 0, 2) if self.scan == "random" else 1
 
 
 class UniformMetropolis(Kernel):
@@ -75,44 +74,17 @@ class UniformMetropolis(Kernel):
         return new, KernelInfo(probability, accepted, finite, jnp.asarray(1, jnp.int32))
 
 
-class VisibleProposal(Kernel):
-    """Metropolis with visible units drawn from ``distribution``, then hidden units given them; for one hidden layer.
+def clamped_means(machine: BoltzmannMachine, visible: Array, beta: Scalar, rounds: int) -> list[Array]:
+    """Mean-field means of the layers with ``visible`` clamped, odd layers before even ones, ``rounds`` times from one half.
 
-    v' ~ q, accepted with min(1, w(v')/w(v)), w(v) = sum_h exp(-u(v, h)) / q(v). Two chains that are offered one v' meet as soon
-    as both take it, from whatever modes: the nearer q is to the machine, the sooner. Compose it with ``BlockGibbs``.
+    They stay a millionth away from 0 and 1, so that coins with them can show either side.
     """
-
-    distribution: Distribution
-
-    @property
-    def evaluations(self) -> int:
-        return 2
-
-    def init(self, key: Key[Array, ""], x: Array, u: LogDensity) -> PointState:
-        machine, _ = machine_of(u)
-        if len(machine.sizes) != 2:
-            raise InvalidArgumentError(
-                f"VisibleProposal sums over one hidden layer; found a machine of {machine.sizes}. Use BlockGibbs."
-            )
-        return PointState(x, u(x))
-
-    def step(self, key: Key[Array, ""], state: PointState, u: LogDensity) -> tuple[PointState, KernelInfo]:
-        machine, beta = machine_of(u)
-        key_place, key_accept, key_hidden = jax.random.split(key, 3)
-        old = state.position[: machine.sizes[0]]
-        new = self.distribution.sample(key_place).astype(old.dtype)
-        change = self._log_weight(machine, new, beta) - self._log_weight(machine, old, beta)
-        finite = jnp.isfinite(change)
-        accepted, probability = decide(key_accept, change, finite, state.reduced_energy)
-        whole = state.position.at[: machine.sizes[0]].set(jnp.where(accepted, new, old))
-        uniforms = jax.random.uniform(key_hidden, whole.shape, machine.biases[0].dtype)
-        hidden = in_half(machine, jnp.ones((), jnp.int32))
-        x = jnp.where(hidden, uniforms < probabilities(machine, whole, beta), whole).astype(whole.dtype)
-        return PointState(x, u(x)), KernelInfo(probability, accepted, finite, jnp.asarray(2, jnp.int32))
-
-    def _log_weight(self, machine: BoltzmannMachine, visible: Array, beta: Scalar) -> Scalar:
-        summed = machine.log_hidden_sum(visible, beta.astype(machine.biases[0].dtype))
-        return summed - self.distribution.log_prob(visible).astype(summed.dtype)
+    dtype, hidden = machine.biases[0].dtype, machine.given_visible(visible)
+    layers = [jnp.full(size, 0.5, dtype) for size in hidden.sizes]
+    for _ in range(rounds):
+        for index in (*range(0, len(layers), 2), *range(1, len(layers), 2)):
+            layers[index] = jnp.clip(jax.nn.sigmoid(beta * hidden.field(layers, index)), 1e-6, 1 - 1e-6)
+    return [visible.astype(dtype), *layers]
 
 
 def local_mode(key: Key[Array, ""], machine: BoltzmannMachine, x: Array) -> tuple[Array, Int[Array, ""]]:
@@ -149,13 +121,30 @@ def sweep_once(key: Key[Array, ""], machine: BoltzmannMachine, x: Array) -> Arra
 
 
 def half_sweeps(
-    keys: Sequence[Key[Array, ""]], machine: BoltzmannMachine, x: Array, beta: Scalar | float, first: Int[Array, ""]
+    keys: Sequence[Key[Array, ""]],
+    machine: BoltzmannMachine,
+    x: Array,
+    beta: Scalar | float,
+    first: Int[Array, ""] | int,
 ) -> Array:
     """Both halves of the layers anew, ``first`` (0: even, 1: odd) before the other."""
     for key, half in zip(keys, (first, 1 - first), strict=True):
-        uniforms = jax.random.uniform(key, x.shape, machine.biases[0].dtype)
-        x = jnp.where(in_half(machine, half), uniforms < probabilities(machine, x, beta), x).astype(x.dtype)
+        x = half_sweep(key, machine, x, beta, half)
     return x
+
+
+def half_sweep(
+    key: Key[Array, ""], machine: BoltzmannMachine, x: Array, beta: Scalar | float, half: Int[Array, ""] | int
+) -> Array:
+    """The even (0) or odd (1) layers anew, given the others. Where ``half`` is a plain number, nothing else is computed."""
+    if not isinstance(half, int):
+        uniforms = jax.random.uniform(key, x.shape, machine.biases[0].dtype)
+        return jnp.where(in_half(machine, half), uniforms < probabilities(machine, x, beta), x).astype(x.dtype)
+    layers, beta = list(machine.split(x)), jnp.asarray(beta, machine.biases[0].dtype)
+    for index in range(half, len(layers), 2):
+        p = jax.nn.sigmoid(beta * machine.field(layers, index))
+        layers[index] = (jax.random.uniform(jax.random.fold_in(key, index), p.shape, p.dtype) < p).astype(x.dtype)
+    return jnp.concatenate(layers)
 
 
 def machine_of(u: LogDensity) -> tuple[BoltzmannMachine, Scalar]:
@@ -167,7 +156,7 @@ def machine_of(u: LogDensity) -> tuple[BoltzmannMachine, Scalar]:
     return u.target, u.state.beta
 
 
-def in_half(machine: BoltzmannMachine, half: Int[Array, ""]) -> Array:
+def in_half(machine: BoltzmannMachine, half: Int[Array, ""] | int) -> Array:
     """(units,) whether a unit lies in the even (0) or odd (1) layers."""
     return jnp.concatenate([jnp.full(size, index % 2) for index, size in enumerate(machine.sizes)]) == half
 

@@ -17,6 +17,9 @@ from heatbath.kernels.block_gibbs import BlockGibbs, in_half, machine_of, probab
 from heatbath.kernels.metropolis import PointState
 from heatbath.state import LogDensity
 
+#: Pairs of chains run on without those that have met once one in so many is still apart.
+SHRINK = 5
+
 
 class Coupling(eqx.Module):
     """``step(key, first, second, u) -> (first, second)``: each is a step of ``kernel``; equal states stay equal."""
@@ -105,13 +108,14 @@ class CoupledRun(NamedTuple):
 
 def coupled_chains(
     key: Key[Array, ""],
-    first_step: Callable[[Array, PyTree], PyTree],
-    both_step: Callable[[Array, PyTree, PyTree], tuple[PyTree, PyTree]],
+    first_step: Callable[[Array, PyTree, PyTree], PyTree],
+    both_step: Callable[[Array, PyTree, PyTree, PyTree], tuple[PyTree, PyTree]],
     xs: PyTree,
     ys: PyTree,
-    accumulate: Callable[[Any, PyTree, Array], Any],
+    accumulate: Callable[[Any, PyTree, Array, PyTree], Any],
     total: Any,
     *,
+    rows: PyTree = (),
     k: int,
     m: int,
     cap: int,
@@ -119,40 +123,55 @@ def coupled_chains(
     """Run pairs with lag one from states (x_0, y_0) of one law and add up f with the weights of H_{k:m}.
 
     H_{k:m} = 1/(m-k+1) sum_{l=k}^m f(x_l) + sum_{t=k+1}^{tau-1} min(1, (t-k)/(m-k+1)) (f(x_t) - f(y_{t-1})), whose mean is
-    that of f in equilibrium; H_k is m = k. The two steps act on batches (keys, states); ``accumulate(total, positions, weights)``
-    adds weights (chain,) times f. The loop ends when all pairs have met and t >= m, or at t = ``cap``.
-    Source: arXiv 1708.03625, section 2.
+    that of f in equilibrium; H_k is m = k. The steps act on batches, ``first_step(keys, xs, rows)`` and ``both_step(keys, xs,
+    ys, rows)`` with ``rows`` what belongs to each pair; ``accumulate(total, positions, weights, rows)`` adds weights (chain,)
+    times f. The loop ends when all pairs have met and t >= m, or at t = ``cap``; once few pairs are apart it runs on with these
+    alone. Source: arXiv 1708.03625, section 2.
     """
     count = jax.tree.leaves(xs)[0].shape[0]
     width = m - k + 1
     wide = jnp.result_type(float)
 
-    def keys_at(t):
-        return jax.random.split(jax.random.fold_in(key, t), count)
-
     def same(xs, ys):
         pairs = zip(jax.tree.leaves(xs.position), jax.tree.leaves(ys.position), strict=True)
-        return jnp.stack([jnp.all((a == b).reshape((count, -1)), axis=1) for a, b in pairs]).all(axis=0)
+        return jnp.stack([jnp.all((a == b).reshape((a.shape[0], -1)), axis=1) for a, b in pairs]).all(axis=0)
 
-    def record(t, xs, ys, met, total):
+    def record(t, xs, ys, rows, met, total):
         """Terms of time t >= 1, where pairs (x_t, y_{t-1}) have met or not."""
         own = jnp.where((t >= k) & (t <= m), 1.0 / width, 0.0)
         apart = jnp.where(~met & (t > k), jnp.minimum(1.0, (t - k) / width), 0.0)
-        total = accumulate(total, xs.position, (own + apart).astype(wide))
-        return accumulate(total, ys.position, -apart.astype(wide))
+        for positions, weights in ((xs.position, own + apart), (ys.position, -apart)):
+            weights = weights.astype(wide)
+            # a sum without weights is not made: pairs that have met have none beyond m
+            total = jax.lax.cond(
+                jnp.any(weights != 0), lambda t, p=positions, w=weights: accumulate(t, p, w, rows), lambda t: t, total
+            )
+        return total
 
-    def body(carry):
-        t, xs, ys, met, meeting, total = carry
-        xs, ys = both_step(keys_at(t), xs, ys)
-        t = t + 1
-        met = met | same(xs, ys)
-        return t, xs, ys, met, jnp.where(met, meeting, t + 1), record(t, xs, ys, met, total)
+    def run(carry, rows, few):
+        """Until at most ``few`` pairs are apart."""
+
+        def body(carry):
+            t, xs, ys, met, meeting, total = carry
+            keys = jax.random.split(jax.random.fold_in(key, t), len(met))
+            xs, ys = both_step(keys, xs, ys, rows)
+            t = t + 1
+            met = met | same(xs, ys)
+            return t, xs, ys, met, jnp.where(met, meeting, t + 1), record(t, xs, ys, rows, met, total)
+
+        return jax.lax.while_loop(lambda c: ((c[0] < m) | (jnp.sum(~c[3]) > few)) & (c[0] < cap), body, carry)
 
     if k == 0:
-        total = accumulate(total, xs.position, jnp.full(count, 1.0 / width, wide))
-    xs = first_step(keys_at(0), xs)
+        total = accumulate(total, xs.position, jnp.full(count, 1.0 / width, wide), rows)
+    xs = first_step(jax.random.split(jax.random.fold_in(key, 0), count), xs, rows)
     one = jnp.ones((), jnp.int32)
     met = same(xs, ys)
-    carry = (one, xs, ys, met, jnp.where(met, 1, 2).astype(jnp.int32), record(one, xs, ys, met, total))
-    carry = jax.lax.while_loop(lambda c: ((c[0] < m) | ~jnp.all(c[3])) & (c[0] < cap), body, carry)
-    return CoupledRun(carry[5], jnp.where(carry[3], carry[4], cap).astype(jnp.int32), carry[3])
+    meeting = jnp.where(met, 1, 2).astype(jnp.int32)
+    few = count // SHRINK
+    t, xs, ys, met, meeting, total = run((one, xs, ys, met, meeting, record(one, xs, ys, rows, met, total)), rows, few)
+    if few:  # the first ``few`` in the order "apart, met"; all that are apart, unless the cap has been reached
+        last = jnp.argsort(met)[:few]
+        xs, ys, rows = (jax.tree.map(lambda leaf: leaf[last], part) for part in (xs, ys, rows))
+        _, _, _, late, times, total = run((t, xs, ys, met[last], meeting[last], total), rows, 0)
+        met, meeting = met.at[last].set(late), meeting.at[last].set(times)
+    return CoupledRun(total, jnp.where(met, meeting, cap).astype(jnp.int32), met)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from heatbath.report import style
 from heatbath.report.nade import image_tiles, show_tiles
@@ -109,31 +110,31 @@ def _facts(found: Mapping[str, Any]) -> list[Fact]:
 
 
 def learning(found: Mapping[str, Any]) -> Plot:
-    """Exact divergence (or loss) by update where it was followed, else the size of the gradient."""
-    exact = all("validation_loss" in row["history"] for row in found["rules"])
-    column = "validation_loss" if exact else "gradient_norm"
-    shift = np.log(found["data"]["tested"]) if exact and found["uniform"] else 0.0
+    """Divergence or likelihood by update: exact where sums are short, else of held-out rows by short annealing."""
+    shift = np.log(found["data"]["tested"]) if found["uniform"] else 0.0
+    label = "KL(data || machine), nats" if found["uniform"] else "nats per row"
     with style.settings():
         figure, (axes,) = style.canvas(4.8, 3.5)
         axes.grid(axis="y")
         table = []
         for row in found["rules"]:
-            steps, values = (np.array(row["history"].get(name, []), float) for name in ("optimiser_step", column))
-            axes.plot(steps, values - shift, color=style.THEMED[_COLOURS[row["name"]]], label=_NAMES[row["name"]])
-            table += [(row["name"], *pair) for pair in zip(steps, values - shift, strict=True)]
-        axes.set_yscale("log")
+            history = row["history"]
+            steps, values = (np.array(history.get(name, []), float) for name in ("validation_step", "validation_loss"))
+            # the last value is repeated until the next one
+            kept = [i for i in range(min(len(steps), len(values))) if steps[i] > 0 and steps[i] not in steps[:i]]
+            steps, values = steps[kept], values[kept] - shift
+            axes.plot(steps, values, color=style.THEMED[_COLOURS[row["name"]]], label=_NAMES[row["name"]], marker=".")
+            table += [(row["name"], *pair) for pair in zip(steps, values, strict=True)]
+        if found["uniform"]:
+            axes.set_yscale("log")
         axes.set_xlabel("updates")
-        label = (
-            ("KL(data || machine), nats" if found["uniform"] else "nats per test row")
-            if exact
-            else "size of the gradient"
-        )
         axes.set_ylabel(label)
         axes.legend(loc="upper right")
         caption = (
             "Learning by update; every point is a sum over all states of the averaged machine."
-            if exact
-            else "Size of the estimated gradient. It is noise for the most part: its floor is what a rule pays for its chains."
+            if found["exact"]
+            else "Learning by update, of held-out rows under the averaged machine; log Z by short annealing from below. The "
+            "table has the numbers to quote."
         )
         return style.finish(figure, "machine-learning", caption, ["rule", "step", label], table)
 
@@ -174,6 +175,10 @@ def bias(rows: Sequence[Mapping[str, Any]]) -> Plot:
         axes.set_yticks(places, [row["name"] for row in rows])
         axes.invert_yaxis()
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        ends = [value for row in rows for value in (row["bias"], row["noise"]) if value > 0]
+        if ends:  # whole decades, so that there are labels
+            axes.set_xlim(10.0 ** np.floor(np.log10(min(ends))), 10.0 ** np.ceil(np.log10(max(ends))))
         axes.set_xlabel("distance from the exact gradient / its size")
         caption = (
             "Bias of gradients of a machine of 4-3-3 units, against sums over all states. Strokes: the distance that noise alone "

@@ -72,17 +72,20 @@ def annealed(
 ) -> tuple[Array, Scalar]:
     """One chain from ``x``, a draw of ``first``, to ``last`` in equal steps.
 
-    Returns where it ends, and log w with E[w] = Z_last/Z_first.
+    Returns where it ends, and log w with E[w] = Z_last/Z_first. Weights are those of the even layers, with the odd ones summed
+    over, which makes them more equal than weights of all units.
     """
+    even = range(0, len(last.sizes), 2)
 
     def level(carry, inputs):
         x, log_weight = carry
         number, key = inputs
-        key_order, *keys = jax.random.split(key, 3)
-        change = (first.energy(x) - last.energy(x)).astype(log_weight.dtype) / levels
-        machine = between(first, last, (number + 1) / levels)
-        x = half_sweeps(keys, machine, x, 1.0, jax.random.randint(key_order, (), 0, 2))
-        return (x, log_weight + change), None
+        now, then = between(first, last, number / levels), between(first, last, (number + 1) / levels)
+        layers = last.split(x)
+        change = then.log_half_sum(layers, even) - now.log_half_sum(layers, even)
+        # odd layers first: they are drawn given the even ones, whose weight this is
+        x = half_sweeps([*jax.random.split(key)], then, x, 1.0, 1)
+        return (x, log_weight + change.astype(log_weight.dtype)), None
 
     start = (x, jnp.zeros((), jnp.result_type(float)))
     (x, log_weight), _ = jax.lax.scan(level, start, (jnp.arange(levels), jax.random.split(key, levels)))
@@ -146,10 +149,8 @@ def _both_ways(key, first, last, starts, chains: int, levels: int):
 @eqx.filter_jit
 def _settled(key, machine, starts, sweeps):
     def move(i, x):
-        key_order, *keys = jax.random.split(jax.random.fold_in(key, i), 3)
-        first = jax.random.randint(key_order, (), 0, 2)
-        one, other = (jax.random.split(k, len(x)) for k in keys)
-        return jax.vmap(lambda a, b, s: half_sweeps([a, b], machine, s, 1.0, first))(one, other, x)
+        keys = jax.random.split(jax.random.fold_in(key, i), (len(x), 2))
+        return jax.vmap(lambda k, s: half_sweeps([*k], machine, s, 1.0, 1))(keys, x)
 
     return jax.lax.fori_loop(0, sweeps, move, starts)
 
@@ -190,6 +191,21 @@ def _clamped(key, machine, visible, chains: int, levels: int, at_once: int):
 
     keys = jax.random.split(key, len(visible))
     return jax.lax.map(one, (keys, visible), batch_size=at_once)
+
+
+def annealed_loss(
+    key: Key[Array, ""], machine: BoltzmannMachine, visible: Array, *, chains: int = 100, levels: int = 200
+) -> Scalar:
+    """- mean log p of rows (row, n_0) by short annealing, for a look while a machine learns; can be compiled.
+
+    log Z is by ``chains`` of ``levels``, sums of rows by a twentieth of the chains (2 at least) and a quarter of the levels.
+    """
+    key_free, key_rows = jax.random.split(key)
+    first = independent(machine)
+    _, log_weights = _both_ways(key_free, first, machine, None, chains, levels)
+    log_z = independent_log_z(first) + jax.nn.logsumexp(log_weights) - jnp.log(chains)
+    few = max(2, chains // 20), max(1, levels // 4)
+    return log_z - jnp.mean(_clamped(key_rows, machine, jnp.asarray(visible, jnp.int32), *few, 50))
 
 
 class AnnealedMachine(Proposal):

@@ -131,7 +131,7 @@ class BoltzmannMachine(Target):
         half = self._half()
         own = [index for index in range(len(self.sizes)) if index % 2 == half]
         if not own:  # a single layer: no unit depends on another
-            return self._log_half_sum([], own, beta)
+            return self.log_half_sum([], own, beta)
         widths = [self.sizes[index] for index in own]
         total = sum(widths)
 
@@ -141,7 +141,7 @@ class BoltzmannMachine(Target):
             layers = [jnp.zeros(size, bits.dtype) for size in self.sizes]
             for index, part in zip(own, jnp.split(bits, np.cumsum(widths)[:-1].tolist()), strict=True):
                 layers[index] = part
-            return self._log_half_sum(layers, own, beta)
+            return self.log_half_sum(layers, own, beta)
 
         # chunks bound the memory; a remainder would compile the body twice
         chunk = min(2**total, 2**12)
@@ -177,8 +177,8 @@ class BoltzmannMachine(Target):
         """The configuration with a number in 0 .. 2^units - 1; the last unit changes fastest."""
         return (number >> np.arange(self.units - 1, -1, -1)) & 1
 
-    def _log_half_sum(self, layers, own, beta):
-        """log of exp(-beta U) with the layers ``own`` fixed and all others summed over."""
+    def log_half_sum(self, layers: Sequence[Array], own: Sequence[int], beta: float | Scalar = 1.0) -> Scalar:
+        """log of exp(-beta U) with the layers ``own`` (all even ones, or all odd ones) fixed and all others summed over."""
         total = jnp.zeros((), self.biases[0].dtype)
         for index in range(len(self.sizes)):
             offset = self.offsets.layers[index]

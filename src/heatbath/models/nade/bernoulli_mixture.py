@@ -19,13 +19,16 @@ class BernoulliMixture(Distribution):
 
     def sample(self, key):
         key_choice, key_draw = jax.random.split(key)
-        choice = jax.random.categorical(key_choice, self.log_weights)
+        # one uniform and a search: a Gumbel per component would cost more than the bits
+        shares = jnp.cumsum(jax.nn.softmax(self.log_weights))
+        place = jax.random.uniform(key_choice, dtype=shares.dtype) * shares[-1]
+        choice = jnp.minimum(jnp.searchsorted(shares, place, side="right"), len(shares) - 1)
         uniform = jax.random.uniform(key_draw, self.logits.shape[1:], self.logits.dtype)
         return (uniform < jax.nn.sigmoid(self.logits[choice])).astype(jnp.int32)
 
     def log_prob(self, x):
-        signs = 2 * x.astype(self.logits.dtype) - 1
-        parts = jnp.sum(jax.nn.log_sigmoid(signs * self.logits), axis=1)
+        # log p(0) once for all x, and a product with the bits: a batch costs one matrix product
+        parts = jnp.sum(jax.nn.log_sigmoid(-self.logits), axis=1) + self.logits @ x.astype(self.logits.dtype)
         return jax.nn.logsumexp(jax.nn.log_softmax(self.log_weights) + parts)
 
 
