@@ -17,8 +17,9 @@ from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets.rollout import Trajectory, forward, forward_many
 from heatbath.process import Chunk, Process
 from heatbath.random import named_key, step_key
+from heatbath.training.gflownet_packing import at_states
 from heatbath.training.gflownet_watch import Watch
-from heatbath.training.objectives.gflownet import FlowBalance
+from heatbath.training.objectives.gflownet import FlowBalance, labels
 from heatbath.training.optimiser import AdamW
 from heatbath.training.schedules import Cosine
 from heatbath.training.trainable import trainable
@@ -63,8 +64,8 @@ class FlowTraining(Process):
     remembered:    trajectories that are kept, the oldest go first
     updates:       gradient steps of the flows per round
     potential_updates: further steps of the potentials alone, from memory (learned decompositions)
-    rate:          of policy and flows, falling by a cosine to a twentieth; ``potential_rate`` alike; that of log Z is
-                   ``log_z_factor`` times ``rate``
+    rate:          of policy and flows, falling by a cosine to ``last`` times itself; ``potential_rate`` alike; that of log Z
+                   is ``log_z_factor`` times ``rate``
     environments:  many environments of one shape, stacked: every trajectory is built in one drawn at random. The network's
                    ``environment`` is then one of them.
     watch:         what is measured after every chunk, of the averaged network
@@ -81,6 +82,7 @@ class FlowTraining(Process):
     potential_updates: int = eqx.field(static=True, default=4)
     rate: float = eqx.field(static=True, default=1e-3)
     potential_rate: float = eqx.field(static=True, default=3e-3)
+    last: float = eqx.field(static=True, default=0.05)
     log_z_factor: float = eqx.field(static=True, default=30.0)
     ema: float = eqx.field(static=True, default=0.99)
     rounds_per_chunk: int = eqx.field(static=True, default=50)
@@ -160,8 +162,8 @@ class FlowTraining(Process):
     def _optimisers(self):
         steps = self.chunks * self.rounds_per_chunk * self.updates
         more = self.chunks * self.rounds_per_chunk * (self.updates + self.potential_updates)
-        flows = AdamW(Cosine(self.rate, steps, last=0.05), clip=10.0)
-        potentials = AdamW(Cosine(self.potential_rate, more, last=0.05), clip=10.0)
+        flows = AdamW(Cosine(self.rate, steps, last=self.last), clip=10.0)
+        potentials = AdamW(Cosine(self.potential_rate, more, last=self.last), clip=10.0)
         return flows.transformation(), potentials.transformation()
 
     def _empty(self) -> Memory:
@@ -189,15 +191,19 @@ class FlowTraining(Process):
     ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
         """Mean loss of the flows and of the potentials over remembered trajectories, and what else is worth watching.
 
-        Where paths may end early, what comes after the last end of the batch is left out: steps are cut to the next of a few
-        lengths, each half the following one, so that nothing is compiled more than a few times.
+        Where paths may end early, the network is asked about the states that are there, and what comes after the last end of the
+        batch is left out of sums over all parts of a path: steps are cut to the next of a few lengths, each half the following
+        one, so that nothing is compiled more than a few times.
         """
-        lengths = self._lengths()
-        if len(lengths) == 1:
-            return self._loss(key, model, batch)
-        steps = jnp.max(jnp.sum(batch.paths.valid, axis=1))
-        ways = [lambda n=n: self._loss(key, model, _cut(batch, n)) for n in lengths]
-        return jax.lax.switch(jnp.searchsorted(jnp.asarray(lengths), steps), ways)
+        paths, env = batch.paths, self.model.environment
+        of_state = lambda c, *values: self.objective.of_state(self._at(model, c), *values)  # noqa: E731
+        lengths = jnp.sum(paths.valid, axis=1)
+        said = at_states(of_state, lengths, env.shortest, batch.context, paths.states, *labels(paths))
+        cuts = self._lengths()
+        if len(cuts) == 1:
+            return self._loss(key, model.log_z, said, batch)
+        ways = [lambda n=n: self._loss(key, model.log_z, said[:, : n + 1], _cut(batch, n)) for n in cuts]
+        return jax.lax.switch(jnp.searchsorted(jnp.asarray(cuts), jnp.max(lengths)), ways)
 
     def _lengths(self) -> list[int]:
         """Numbers of steps for which the loss is compiled, in rising order; the last is the longest there is."""
@@ -205,12 +211,12 @@ class FlowTraining(Process):
         lengths = [env.longest]
         while lengths[0] >= 2 * max(SHORTEST_CUT, env.shortest):
             lengths.insert(0, -(-lengths[0] // 2))
-        return lengths if env.shortest < env.longest else lengths[-1:]
+        return lengths if env.shortest < env.longest and self.objective.balance == "subtb" else lengths[-1:]
 
-    def _loss(self, key, model, batch):
+    def _loss(self, key, log_z, said, batch):
         keys = jax.random.split(key, len(batch.context))
-        of_one = lambda k, path, u, c: self.objective.of_path(k, self._at(model, c), path, u)  # noqa: E731
-        flow, potential, metrics = jax.vmap(of_one)(keys, batch.paths, batch.energies, batch.context)
+        of_one = lambda k, numbers, path, u: self.objective.of_numbers(k, log_z, numbers, path, u)  # noqa: E731
+        flow, potential, metrics = jax.vmap(of_one)(keys, said, batch.paths, batch.energies)
         steps = jnp.mean(jnp.sum(batch.paths.valid, axis=1).astype(flow.dtype))
         flow = jnp.mean(flow) / (steps if self.objective.balance == "db" else 1.0)
         return flow, jnp.mean(potential), jax.tree.map(jnp.mean, metrics)
