@@ -11,7 +11,7 @@ from gfnx.environment.sequence import FixedAutoregressiveSequenceEnvironment
 from gfnx.reward.hypergrid import GeneralHypergridRewardModule
 from gfnx.utils.rollout import forward_rollout, forward_trajectory_log_probs
 
-#: Steps of training in one call of a compiled function.
+#: Steps of sampling or training in one call of a compiled function.
 STEPS = 20
 
 
@@ -72,7 +72,8 @@ def made(problem, arguments):
 
     @jax.jit
     def sample(key, params):
-        return rollout(key, params)[1]["log_gfn_reward"].sum()
+        many = lambda key: rollout(key, params)[1]["log_gfn_reward"].sum()  # noqa: E731
+        return jax.lax.map(many, jax.random.split(key, STEPS)).sum()
 
     def loss(params, key):
         paths, about = rollout(key, params)
@@ -96,8 +97,7 @@ def made(problem, arguments):
         held["params"], held["state"] = new
 
     def sampling():
-        for _ in range(STEPS):
-            sample(next(keys), params).block_until_ready()
+        sample(next(keys), params).block_until_ready()
 
     def log_policy():
         logits = np.array(jax.lax.map(eqx.combine(held["params"]["net"], rest), every, batch_size=4096), np.float64)

@@ -104,13 +104,13 @@ def rates(kind, batch, width, seconds):
     keys = iter(jax.random.split(jax.random.key(1), 100_000))
     sampling = timed(lambda: jax.block_until_ready(run(net, next(keys))), seconds, 10 * batch)
     objective = FlowBalance(u, draws=batch, balance="tb", exploration=0.0)
-    process = FlowTraining(net, objective, rounds=10**6, replay=0, updates=1, rounds_per_chunk=20)
+    process = FlowTraining(net, objective, rounds=10**5, replay=0, updates=1, rounds_per_chunk=100)
     held = [process.begin(jax.random.key(2))]
 
     def train():
         held[0] = process.advance(held[0])[0]
 
-    training = timed(train, seconds, 20 * batch)
+    training = timed(train, seconds, 100 * batch)
     return {"sampling": sampling, "training": training, "steps": int(run(net, next(keys))[1]) / (10 * batch)}
 
 

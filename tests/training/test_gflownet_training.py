@@ -14,6 +14,7 @@ from heatbath.models.gflownets.environments import Bag, Hypergrid
 from heatbath.models.gflownets.network import GFlowNet
 from heatbath.models.gflownets.rollout import forward_many
 from heatbath.targets.sets import BagReward, GridReward
+from heatbath.training.flat import factors, flattened, unflattened
 from heatbath.training.gflownet_packing import sizes
 from heatbath.training.gflownet_training import FlowTraining, Memory, _cut, _split
 from heatbath.training.gflownet_watch import Best, ExactLaw, jensen_shannon
@@ -191,3 +192,18 @@ def test_calls_of_every_loss(balance, decomposition):
     """A call per trajectory, or one per step when looking ahead; every loss runs."""
     carry, _ = driven(training(balance=balance, decomposition=decomposition), jax.random.key(1))
     assert int(carry.calls) == (48 if decomposition == "forward-looking" else 16)
+
+
+def test_parameters_as_one_vector():
+    """There and back again; large arrays and other types stay as they are, and the named one has its factor."""
+    net = GFlowNet.create(jax.random.key(0), Bag(2, 3), width=4, depth=1, memory_rows=2**15)
+    flows, _ = _split(eqx.filter(net, trainable(net)))
+    flat = flattened(flows)
+    assert len(flat.others) == 1  # the memory: 5 * 2^15 numbers
+    assert flat.vector.size + flat.others[0].size == sum(leaf.size for leaf in jax.tree.leaves(flows))
+    for one, other in zip(jax.tree.leaves(flows), jax.tree.leaves(unflattened(flat, flows)), strict=True):
+        assert one is other or np.array_equal(one, other)
+    scale = factors(flows, "log_z", 7.0)
+    assert (scale == 7.0).sum() == 1
+    marked = unflattened(flat._replace(vector=jnp.asarray(scale)), flows)
+    assert float(marked.log_z) == 7.0

@@ -17,6 +17,7 @@ from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets.rollout import Trajectory, forward, forward_many
 from heatbath.process import Chunk, Process
 from heatbath.random import named_key, step_key
+from heatbath.training.flat import Flat, factors, flattened, unflattened
 from heatbath.training.gflownet_packing import at_states
 from heatbath.training.gflownet_watch import Watch
 from heatbath.training.objectives.gflownet import FlowBalance, labels
@@ -40,12 +41,12 @@ class Memory(NamedTuple):
 class FlowCarry(NamedTuple):
     """Everything the future of a training depends on.
 
-    ``calls`` counts energies that were asked for; ``seen`` and ``history`` belong to the watch: what was found so far, and one
-    row of numbers per chunk.
+    ``params`` and ``average`` are those of the flows and those of the potentials, both flat; ``calls`` counts energies that were
+    asked for; ``seen`` and ``history`` belong to the watch: what was found so far, and one row of numbers per chunk.
     """
 
-    params: PyTree
-    average: PyTree
+    params: tuple[Flat, Flat]
+    average: tuple[Flat, Flat]
     optimiser: PyTree
     round: Int[Array, ""]
     calls: Int[Array, ""]
@@ -112,13 +113,12 @@ class FlowTraining(Process):
         return ("calls", "trajectories", "loss", *self.watch.names)
 
     def begin(self, key: Key[Array, ""]) -> FlowCarry:
-        params = eqx.filter(self.model, trainable(self.model))
-        flows, potentials = _split(params)
-        first, second = self._optimisers()
+        first, second = _parts(self)
+        params, optimisers = (flattened(first), flattened(second)), self._optimisers()
         return FlowCarry(
             params=params,
             average=params,
-            optimiser=(first.init(flows), second.init(potentials)),
+            optimiser=tuple(optimiser.init(part) for optimiser, part in zip(optimisers, params, strict=True)),
             round=jnp.zeros((), jnp.int32),
             calls=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
@@ -156,7 +156,7 @@ class FlowTraining(Process):
     # Results ----------------------------------------------------------------------------------------------------------
     def trained(self, carry: FlowCarry) -> PyTree:
         """The network with its averaged arrays."""
-        return eqx.combine(carry.average, eqx.filter(self.model, trainable(self.model), inverse=True))
+        return _model(self, carry.average)
 
     # Parts ------------------------------------------------------------------------------------------------------------
     def _optimisers(self):
@@ -241,8 +241,25 @@ def _rounds(training: FlowTraining, carry: FlowCarry):
     return jax.lax.scan(one, carry, None, length=training.rounds_per_chunk)
 
 
-def _model(training: FlowTraining, params: PyTree) -> PyTree:
-    return eqx.combine(params, eqx.filter(training.model, trainable(training.model), inverse=True))
+def _parts(training: FlowTraining) -> tuple[PyTree, PyTree]:
+    """The arrays of the flows and of the potentials as the network has them."""
+    return _split(eqx.filter(training.model, trainable(training.model)))
+
+
+def _placed(training: FlowTraining, params: tuple[Flat, Flat]) -> tuple[PyTree, PyTree]:
+    """Flat parameters as the network has them, still apart."""
+    first, second = (unflattened(flat, part) for flat, part in zip(params, _parts(training), strict=True))
+    return first, second
+
+
+def _combined(training: FlowTraining, parts: tuple[PyTree, PyTree]) -> PyTree:
+    """The network with these parts."""
+    return eqx.combine(*parts, eqx.filter(training.model, trainable(training.model), inverse=True))
+
+
+def _model(training: FlowTraining, params: tuple[Flat, Flat]) -> PyTree:
+    """The network with flat parameters."""
+    return _combined(training, _placed(training, params))
 
 
 def _draw(training: FlowTraining, carry: FlowCarry, key: Array) -> tuple[FlowCarry, Memory]:
@@ -257,9 +274,16 @@ def _draw(training: FlowTraining, carry: FlowCarry, key: Array) -> tuple[FlowCar
     fresh = Memory(paths, energies, contexts)
     looks_ahead = objective.decomposition == "forward-looking"
     paid = jnp.sum(paths.valid, dtype=jnp.int32) if looks_ahead else jnp.asarray(objective.draws, jnp.int32)
-    places = (carry.round * objective.draws + jnp.arange(objective.draws)) % training.remembered
-    memory = jax.tree.map(lambda old, new: old.at[places].set(new.astype(old.dtype)), carry.memory, fresh)
+    memory = jax.tree.map(lambda old, new: _remembered(training, carry.round, old, new), carry.memory, fresh)
     return carry._replace(memory=memory, calls=carry.calls + paid), fresh
+
+
+def _remembered(training: FlowTraining, number: Array, old: Array, new: Array) -> Array:
+    """An array of the memory with the newest trajectories in place of the oldest; in one piece where rounds fit evenly."""
+    first = number * training.objective.draws % training.remembered
+    if training.remembered % training.objective.draws == 0:
+        return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), first, axis=0)
+    return old.at[(first + jnp.arange(len(new))) % training.remembered].set(new.astype(old.dtype))
 
 
 def _cut(batch: Memory, steps: int) -> Memory:
@@ -284,11 +308,11 @@ def _learn(training: FlowTraining, carry: FlowCarry, key: Array, fresh: Memory) 
         recalled = _recalled(training, carry, named_key(key, "replay"), training.replay)
         batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), fresh, recalled)
 
-    def loss_of(params):
-        flow, potential, metrics = training.loss(key, _model(training, params), batch)
+    def loss_of(parts):
+        flow, potential, metrics = training.loss(key, _combined(training, parts), batch)
         return flow + potential, {"loss": flow, **metrics}
 
-    gradient, metrics = jax.grad(loss_of, has_aux=True)(carry.params)
+    gradient, metrics = jax.grad(loss_of, has_aux=True)(_placed(training, carry.params))
     return _stepped(training, carry, gradient, flows=True), metrics
 
 
@@ -296,24 +320,27 @@ def _learn_potentials(training: FlowTraining, carry: FlowCarry, key: Array) -> F
     """One step of the potentials alone, on remembered trajectories."""
     count = training.objective.draws + training.replay
     batch = _recalled(training, carry, named_key(key, "replay"), count)
-    gradient = jax.grad(lambda params: training.loss(key, _model(training, params), batch)[1])(carry.params)
-    return _stepped(training, carry, gradient, flows=False)
+    loss_of = lambda parts: training.loss(key, _combined(training, parts), batch)[1]  # noqa: E731
+    return _stepped(training, carry, jax.grad(loss_of)(_placed(training, carry.params)), flows=False)
 
 
 def _stepped(training: FlowTraining, carry: FlowCarry, gradient: PyTree, *, flows: bool) -> FlowCarry:
     """Parameters after one step of the optimisers; unchanged when the gradient is not finite."""
-    first, second = training._optimisers()
-    parts, slopes = _split(carry.params), _split(gradient)
-    good = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient)]))
-    states, updates = list(carry.optimiser), [jax.tree.map(jnp.zeros_like, part) for part in parts]
-    if flows:
-        updates[0], states[0] = first.update(slopes[0], carry.optimiser[0], parts[0])
-        updates[0] = _map_named("log_z", lambda leaf: leaf * training.log_z_factor, updates[0])
-    updates[1], states[1] = second.update(slopes[1], carry.optimiser[1], parts[1])
-    params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), carry.params, eqx.combine(*updates))
-    averaged = average(carry.average, params, carry.round, training.ema) if flows else carry.average
-    new, old = (params, averaged, tuple(states)), (carry.params, carry.average, carry.optimiser)
-    params, averaged, optimiser = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
+    likes, slopes = _parts(training), [flattened(part) for part in gradient]
+    params, states = list(carry.params), list(carry.optimiser)
+    good = jnp.asarray(True)  # noqa: FBT003
+    for place, taken in enumerate((flows, training.objective.decomposition == "learned")):
+        if not taken:
+            continue
+        for leaf in jax.tree.leaves(slopes[place]):
+            good = good & jnp.all(jnp.isfinite(leaf))
+        update, states[place] = training._optimisers()[place].update(slopes[place], states[place], params[place])
+        scale = jnp.asarray(factors(likes[place], "log_z", training.log_z_factor))
+        update = update._replace(vector=update.vector * scale)
+        params[place] = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params[place], update)
+    averaged = average(carry.average, tuple(params), carry.round, training.ema) if flows else carry.average
+    new, old = (tuple(params), averaged, tuple(states)), (carry.params, carry.average, carry.optimiser)
+    params, averaged, optimiser = jax.tree.map(lambda a, b: a if a is b else jnp.where(good, a, b), new, old)
     skipped = carry.skipped + jnp.where(good, 0, 1).astype(jnp.int32)
     return carry._replace(params=params, average=averaged, optimiser=optimiser, skipped=skipped)
 
@@ -325,10 +352,6 @@ def _split(params: PyTree) -> tuple[PyTree, PyTree]:
     """What belongs to policy and flows, and what to the potentials (``potentials`` and ``potential_memory`` of the network)."""
     mask = jax.tree_util.tree_map_with_path(lambda path, _: _top(path) not in _OF_POTENTIALS, params)
     return eqx.partition(params, mask)
-
-
-def _map_named(name: str, change: Any, params: PyTree) -> PyTree:
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: change(leaf) if _top(path) == name else leaf, params)
 
 
 def _top(path: tuple) -> str:

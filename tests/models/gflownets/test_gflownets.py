@@ -11,6 +11,7 @@ import pytest
 from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets import enumeration, rollout
 from heatbath.models.gflownets.environments import Bag, Hypergrid, IndependentSet, Sequence
+from heatbath.models.gflownets.listed import ListedGraph
 from heatbath.models.gflownets.network import GFlowNet, StateMemory
 
 PATH = np.eye(5, k=1, dtype=bool) | np.eye(5, k=-1, dtype=bool)
@@ -21,6 +22,7 @@ CASES = {
     "sequence": (lambda: Sequence(2, 3), 15, 8),
     "appended": (lambda: Sequence(2, 3, both_ends=False), 15, 8),
     "independent-set": (lambda: IndependentSet(PATH), 13, 4),
+    "listed": (lambda: ListedGraph(np.array([0, 0, 1, 1, 2]), np.array([1, 2, 2, 3, 3]), np.eye(4) > 0), 4, 1),
 }
 
 
@@ -113,7 +115,7 @@ def test_trajectories_forward_and_back(name):
         assert (~valid[:, :-1] <= ~valid[:, 1:]).all()  # steps that are not there come last
 
 
-@pytest.mark.parametrize("name", ["hypergrid", "independent-set", "bag"])
+@pytest.mark.parametrize("name", ["hypergrid", "independent-set", "bag", "listed"])
 def test_many_trajectories_are_those_of_one_by_one(name):
     """The batch that halves as trajectories end, and ends with the last one, draws, key by key, what a single one draws."""
     _, _, net = prepared(name)

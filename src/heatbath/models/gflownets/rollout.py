@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from heatbath.models.gflownets.environment import Environment
@@ -23,6 +24,8 @@ class Trajectory(NamedTuple):
     valid: Bool[Array, "*batch t"]
 
 
+#: Most actions whose running sum is written out.
+FEW = 32
 #: Fewest trajectories that are still worth a narrower program of their own.
 NARROWEST = 8
 
@@ -55,9 +58,17 @@ def _action(net: Any, exploration: Any, state: Array, u: Array) -> Array:
     if not isinstance(exploration, float) or exploration > 0:
         even = allowed / jnp.maximum(jnp.sum(allowed), 1)
         likely = (1 - exploration) * likely + exploration * even.astype(likely.dtype)
-    ends = jnp.cumsum(likely)
+    ends = _running_sum(likely)
     last = allowed.shape[0] - 1 - jnp.argmax(allowed[::-1])
     return jnp.minimum(jnp.sum(ends <= u * ends[-1]), last).astype(jnp.int32)
+
+
+def _running_sum(values: Array) -> Array:
+    """cumsum; of few values as one product that compilers fuse with what is around it."""
+    count = values.shape[0]
+    if count > FEW:
+        return jnp.cumsum(values)
+    return jnp.sum(jnp.where(np.tri(count, dtype=bool), values[None, :], 0), axis=1)
 
 
 def forward_many(
@@ -70,6 +81,40 @@ def forward_many(
     for little more than the states that there are.
     """
     count, env = keys.shape[0], net_of(jnp.zeros((), jnp.int32)).environment
+    numbers = jnp.arange(count)
+    first = jax.vmap(lambda number: net_of(number).environment.initial())(numbers)
+    if env.shortest == env.longest:
+        return _even(keys, net_of, exploration, first, env.longest)
+    states, actions, valid = _uneven(keys, net_of, exploration, first, env.longest)
+    of_path = jax.vmap(lambda number, state, action: net_of(number).environment.way_of(state, action), (None, 0, 0))
+    return Trajectory(states, actions, jax.vmap(of_path)(numbers, states[:, :-1], actions), valid)
+
+
+def _even(keys: Array, net_of: Callable[[Any], Any], exploration: Any, first: Array, longest: int) -> Trajectory:
+    """All trajectories are equally long: none has ended before the others."""
+
+    def of_one(number, state, u):
+        net = net_of(number)
+        action = _action(net, exploration, state, u)
+        new = net.environment.step(state, action)
+        return new, action, net.environment.way_of(state, action)
+
+    def step(states, us):
+        new, actions, ways = jax.vmap(of_one)(jnp.arange(len(keys)), states, us)
+        return new, (new, actions, ways)
+
+    us = jax.vmap(jax.vmap(_uniform, (0, None)), (None, 0))(keys, jnp.arange(longest))
+    _, (states, actions, ways) = jax.lax.scan(step, first, us)
+    states = jnp.concatenate([first[None], states])
+    states, actions, ways = (jnp.moveaxis(leaf, 0, 1) for leaf in (states, actions, ways))
+    return Trajectory(states, actions, ways, jnp.ones(actions.shape, bool))
+
+
+def _uneven(
+    keys: Array, net_of: Callable[[Any], Any], exploration: Any, first: Array, longest: int
+) -> tuple[Array, Array, Array]:
+    """States, actions, and which steps are there."""
+    (count, width), numbers = first.shape, jnp.arange(len(keys))
 
     def of_one(number, state, place):
         net = net_of(number)
@@ -80,14 +125,11 @@ def forward_many(
     def goes_on(number, state):
         return ~net_of(number).environment.finished(state)
 
-    first = jax.vmap(lambda number: net_of(number).environment.initial())(jnp.arange(count))
-    width = first.shape[1]
     # one row per step: the new state, the action, whether there was a step
-    path = jnp.zeros((env.longest, count, width + 2), first.dtype)
-    numbers, states, place, ended = jnp.arange(count), first, jnp.int32(0), first
-    rows = count
+    path = jnp.zeros((longest, count, width + 2), first.dtype)
+    states, place, ended, rows = first, jnp.int32(0), first, count
     while True:
-        narrower = rows // 2 if env.shortest < env.longest and rows >= 2 * NARROWEST else 0
+        narrower = rows // 2 if rows >= 2 * NARROWEST else 0
 
         def body(held, numbers=numbers, rows=rows):
             place, states, _, path = held
@@ -98,7 +140,7 @@ def forward_many(
             return place + 1, new, still, path
 
         def more(held, narrower=narrower):
-            return (held[0] < env.longest) & (held[2] > narrower)
+            return (held[0] < longest) & (held[2] > narrower)
 
         still = jnp.sum(jax.vmap(goes_on)(numbers, states))
         place, states, _, path = jax.lax.while_loop(more, body, (place, states, still, path))
@@ -112,9 +154,7 @@ def forward_many(
     states = jnp.where(valid[..., None], path[..., :-2], ended[None])
     states = jnp.concatenate([first[None], states])
     states, actions, valid = (jnp.moveaxis(leaf, 0, 1) for leaf in (states, actions, valid))
-    of_path = jax.vmap(lambda number, state, action: net_of(number).environment.way_of(state, action), (None, 0, 0))
-    ways = jax.vmap(of_path)(jnp.arange(count), states[:, :-1], actions)
-    return Trajectory(states, actions, ways, valid)
+    return states, actions, valid
 
 
 def backward(key: Key[Array, ""], net: PyTree, state: Int[Array, " k"]) -> Trajectory:
