@@ -39,16 +39,22 @@ from heatbath.training.objectives.gflownet import FlowBalance
 #: Trajectories at once, and width of the perceptron.
 CASES = ((16, 32), (128, 32), (128, 128))
 FLOOR, HIDDEN, SHARPNESS = 0.1, 16, 2.0
-#: Problem of the rates, problem of the law, the goal of its total variation, rows of memory and rounds of this package.
+#: Sizes for the rates, sizes for the law, and the goal of its total variation.
 PROBLEMS = {
-    "grid": ((4, 16), (4, 8), 0.1, 2**13, 1500),
-    "bag": ((7, 13), (7, 13), 0.3, 2**17, 1500),
-    "word": ((4, 8), (4, 8), 0.2, 2**17, 1500),
+    "grid": ((4, 16), (4, 8), 0.1),
+    "bag": ((7, 13), (7, 13), 0.3),
+    "word": ((4, 8), (4, 8), 0.2),
 }
-#: This package's way to the law: detailed balance, memory of states, rate falling by a cosine over the rounds.
-LAW = {"draws": 128, "replay": 128, "remembered": 16384, "updates": 1, "rate": 3e-2}
+#: How this package goes to the law; the rate falls by a cosine over the rounds.
+_BALANCE = {"balance": "db", "width": 32, "depth": 1, "memory_rows": 2**17, "rounds": 1500, "rate": 3e-2, "replay": 128}
+LAW = {
+    "grid": _BALANCE | {"memory_rows": 2**13},
+    "bag": _BALANCE,
+    "word": _BALANCE | {"balance": "tb", "width": 64, "depth": 2, "rounds": 800, "rate": 1e-2, "replay": 0},
+}
+DRAWS = 128
 #: What the peers are given for the law, besides trajectory balance: trajectories at once, width, learning rate; the best counts.
-PEERS_LAW = ((16, 128, 1e-3), (128, 128, 1e-3), (16, 128, 3e-3), (128, 128, 3e-3))
+PEERS_LAW = ((16, 128, 1e-3), (128, 128, 1e-3), (128, 128, 3e-3))
 
 
 def words(sizes):
@@ -116,13 +122,14 @@ def rates(kind, batch, width, seconds):
 
 def law(kind, path, seconds):
     """Here: processor seconds of training to the goal, and what was measured on the way."""
-    _, sizes, goal, rows, rounds = PROBLEMS[kind]
+    _, sizes, goal = PROBLEMS[kind]
     env, u, _ = problem_of(kind, sizes)
-    problem = dict(np.load(path))
-    net = GFlowNet.create(jax.random.key(0), env, width=32, depth=1, memory_rows=rows)
-    options = {name: value for name, value in LAW.items() if name != "draws"}
-    objective = FlowBalance(u, draws=LAW["draws"], exploration=0.05)
-    process = FlowTraining(net, objective, rounds=rounds, rounds_per_chunk=20, ema=0.95, **options)
+    problem, settings = dict(np.load(path)), LAW[kind]
+    shape = {name: settings[name] for name in ("width", "depth", "memory_rows")}
+    net = GFlowNet.create(jax.random.key(0), env, **shape)
+    objective = FlowBalance(u, draws=DRAWS, exploration=0.05, balance=settings["balance"])
+    options = {name: settings[name] for name in ("rounds", "rate", "replay")}
+    process = FlowTraining(net, objective, updates=1, remembered=2**14, rounds_per_chunk=20, ema=0.95, **options)
     held = [process.begin(jax.random.key(3))]
     process.advance(held[0])  # compiles
 
@@ -244,11 +251,16 @@ def rows_of_laws(pieces, kind, sides, arguments):
                 measured = [pieces.get(f"law {kind} {name} {repeat}", lambda: law(kind, path, limit))]
                 found.setdefault(name, []).extend(measured)
                 continue
-            measured = {}
+            measured, longest = {}, limit
             for setting in PEERS_LAW if repeat == 0 else best.get(name, ()):
-                options = dict(zip(("batch", "width", "rate"), setting, strict=True)) | {"goal": goal, "seconds": limit}
+                options = dict(zip(("batch", "width", "rate"), setting, strict=True)) | {
+                    "goal": goal,
+                    "seconds": longest,
+                }
                 make = lambda n=name, p=python, o=options: theirs(p, n, path, {"task": "law", **o})  # noqa: E731
                 measured[setting] = pieces.get(f"law {kind} {name} {setting} {repeat}", make)
+                if repeat == 0 and measured[setting] and measured[setting]["seconds"]:
+                    longest = measured[setting]["seconds"]  # what takes longer need not be waited for
             measured = {setting: value for setting, value in measured.items() if value is not None}
             if not measured:
                 continue
@@ -276,9 +288,10 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--torchgfn", default="")
     parser.add_argument("--gfnx", default="")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--limit", type=float, default=60.0, help="processor seconds that a law may take")
+    parser.add_argument("--keep", action="store_true", help="nothing is written to results/")
     parser.add_argument("--problems", default=",".join(PROBLEMS))
     parser.add_argument("--work", type=Path, default=Path(".cache/gflownet_speed"))
     arguments = parser.parse_args()
@@ -286,18 +299,19 @@ def main():
         arguments.repeats, arguments.seconds, arguments.work = 1, 0.3, arguments.work.with_name("gflownet_speed_quick")
     arguments.work = arguments.work.absolute()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    pieces = Pieces(arguments.work / "pieces.json")
     given = {"heatbath": sys.executable, "torchgfn": arguments.torchgfn, "gfnx": arguments.gfnx}
     sides = {name: python for name, python in given.items() if python}
-    peak = {width: pieces.get(f"matrices {width}", lambda w=width: matmul_rate(w)) for width in (32, 128)}
-    rows = []
+    matrices = Pieces(arguments.work / "matrices.json")
+    peak = {width: matrices.get(f"matrices {width}", lambda w=width: matmul_rate(w)) for width in (32, 128)}
+    rows, data = [], {"matrices": matrices.found}
     for kind in arguments.problems.split(","):
+        pieces = Pieces(arguments.work / f"{kind}.json")
+        data[kind] = pieces.found
         rows += rows_of_rates(pieces, kind, sides, arguments, peak)
         rows += rows_of_laws(pieces, kind, sides, arguments)
     print(*rows, sep="\n")
-    if arguments.quick:
+    if arguments.quick or arguments.keep:
         return
-    large = {kind: " x ".join(map(str, sizes[0])) for kind, sizes in PROBLEMS.items()}
     record(
         "gflownet_speed",
         title="Flow networks: trajectories per second, and seconds to the law",
@@ -321,12 +335,12 @@ def main():
             "these layers can be faster than 100 %.",
             "Seconds to the law: processor seconds of training until the total variation between the policy's law and the exact one is "
             "below the goal; grids of 8^4 points, bags and words as above. Compilation, the first step and the computation of laws do not "
-            f"count. This package: detailed balance, memory of states, {json.dumps(LAW)}; peers: trajectory balance and perceptrons of "
-            "width 128 without memory, which they do not have; the best of "
+            f"count. Here: memory of states, {DRAWS} trajectories a round, {json.dumps(LAW)}; peers: trajectory balance and "
+            "perceptrons of width 128 without memory, which they do not have; the best of "
             + ", ".join(f"{b} at once with rate {r:g}" for b, _, r in PEERS_LAW)
             + ". gfnx has no bags.",
         ],
-        data={"pieces": pieces.found, "sizes": large},
+        data=data,
     )
 
 
