@@ -5,7 +5,7 @@
 Three problems: bags of 13 items of 7 kinds and maximal independent sets of a graph of 20 vertices, where the law of every network is
 compared with the exact one by dynamic programming; and RNA words of 14 letters, where the best 100 words met are averaged (fitness, not
 its power). All methods have the same network, start, learning rate, replay and number of trajectories. Every finished training is kept
-in FOLDER, so that a second call goes on where the first was stopped.
+in FOLDER, so that a second call goes on where the first was stopped. With fewer methods than all the results have a file of their own.
 """
 
 import argparse
@@ -172,9 +172,10 @@ def main():
     print(*rows, sep="\n")
     if arguments.quick:
         return
+    some = arguments.methods != ",".join(METHODS)
     record(
-        "gflownet_objectives",
-        title="Energies that losses of generative flow networks need",
+        "gflownet_led_db" if some else "gflownet_objectives",
+        title="Energies that losses of generative flow networks need" + (", with more patience" if some else ""),
         columns=[
             "problem",
             "method",
