@@ -1,9 +1,14 @@
-"""The other side of ``gflownet_speed.py``: torchgfn or gfnx on the same hypergrid, in an environment of their own.
+"""The other side of ``gflownet_speed.py``: torchgfn or gfnx on the same problem, in an environment of their own.
 
-    PEER/bin/python benchmarks/gflownet_peer.py torchgfn|gfnx --dimension 4 --side 16 --batch 128 --seconds 10
+    PEER/bin/python benchmarks/gflownet_peer.py torchgfn|gfnx PROBLEM.npz --task rates --batch 128 --width 32 --seconds 2
+    PEER/bin/python benchmarks/gflownet_peer.py torchgfn|gfnx PROBLEM.npz --task law --goal 0.1 --seconds 60
 
-Prints one line of JSON: trajectories per second of processor time, sampled from the policy and (torchgfn) in training by trajectory
-balance with uniform backward policy and Adam. The network is a perceptron of two hidden layers, ``--width`` wide; one thread.
+``rates`` prints trajectories per second of processor time, sampled from the policy and in training by trajectory balance (uniform
+policy back, Adam). ``law`` trains until the total variation between the law of the policy and the exact one is below the goal, and
+prints the processor seconds that the training took (null beyond ``--seconds``; laws are computed outside of the clock, the first
+step is not counted) with all that was measured on the way. The network is a perceptron of two hidden layers; one thread.
+
+PROBLEM.npz holds ``kind`` (grid, bag, word), ``sizes``, log rewards, and all states with the edges between them.
 """
 
 import argparse
@@ -14,10 +19,15 @@ import time
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
+import numpy as np
+
+#: Between two looks at the law, more processor seconds by this factor.
+SPACING = 1.1
+
 
 def timed(function, seconds, batch):
-    """Trajectories per second of processor time; the first call is not counted."""
-    function()
+    """Trajectories per second of processor time; the first two calls are not counted."""
+    function(), function()
     began, count = time.process_time(), 0
     while time.process_time() - began < seconds:
         function()
@@ -25,77 +35,60 @@ def timed(function, seconds, batch):
     return count / (time.process_time() - began)
 
 
-def torchgfn(arguments):
-    """Sampling and training."""
-    import torch
-    from gfn.estimators import DiscretePolicyEstimator
-    from gfn.gflownet import TBGFlowNet
-    from gfn.gym import HyperGrid
-    from gfn.preprocessors import KHotPreprocessor
-    from gfn.samplers import Sampler
-    from gfn.utils.modules import MLP, DiscreteUniform
-
-    torch.set_num_threads(1)
-    env = HyperGrid(ndim=arguments.dimension, height=arguments.side)
-    seen = KHotPreprocessor(height=arguments.side, ndim=arguments.dimension)
-    net = MLP(input_dim=seen.output_dim, output_dim=env.n_actions, hidden_dim=arguments.width, n_hidden_layers=2)
-    forward = DiscretePolicyEstimator(module=net, n_actions=env.n_actions, preprocessor=seen, is_backward=False)
-    uniform = DiscreteUniform(env.n_actions - 1)
-    back = DiscretePolicyEstimator(module=uniform, n_actions=env.n_actions, preprocessor=seen, is_backward=True)
-    balance = TBGFlowNet(pf=forward, pb=back, init_logZ=0.0)
-    sampler = Sampler(estimator=forward)
-    optimiser = torch.optim.Adam(balance.parameters(), lr=1e-3)
-
-    def sample():
-        with torch.no_grad():
-            sampler.sample_trajectories(env, n=arguments.batch, save_logprobs=False)
-
-    def train():
-        paths = sampler.sample_trajectories(env, n=arguments.batch, save_logprobs=True)
-        optimiser.zero_grad()
-        balance.loss(env, balance.to_training_samples(paths), recalculate_all_logprobs=False).backward()
-        optimiser.step()
-
-    return {
-        "sampling": timed(sample, arguments.seconds, arguments.batch),
-        "training": timed(train, arguments.seconds, arguments.batch),
-    }
+def total_variation(problem, log_policy):
+    """Between the exact law and that of a policy, its log probabilities (states, actions); edges are sorted by their parent's depth."""
+    reach = np.zeros(len(problem["states"]))
+    reach[0] = 1.0
+    chance = np.exp(np.asarray(log_policy, np.float64))[problem["parent"], problem["action"]]
+    for first, last in zip(problem["layers"][:-1], problem["layers"][1:], strict=True):
+        parent, child = problem["parent"][first:last], problem["child"][first:last]
+        np.add.at(reach, child, reach[parent] * chance[first:last])
+    exact = np.exp(problem["log_rewards"] - problem["log_rewards"].max())
+    return float(0.5 * np.abs(reach[problem["terminal"]] - exact / exact.sum()).sum())
 
 
-def gfnx(arguments):
-    """Sampling."""
-    import equinox as eqx
-    import jax
-    import jax.numpy as jnp
-    from gfnx.environment.hypergrid import HypergridEnvironment
-    from gfnx.reward.hypergrid import EasyHypergridRewardModule
-    from gfnx.utils.rollout import forward_rollout
+def until(step, law, goal, seconds):
+    """Processor seconds of ``step`` until ``law()`` is below the goal, None if never, and (seconds, law) on the way."""
+    step()
+    spent, look, seen = 0.0, 0.2, []
+    while spent < seconds:
+        began = time.process_time()
+        step()
+        spent += time.process_time() - began
+        if spent >= look:
+            seen.append((spent, law()))
+            look = spent * SPACING
+            if seen[-1][1] < goal:
+                return spent, seen
+    return None, seen
 
-    env = HypergridEnvironment(EasyHypergridRewardModule(), dim=arguments.dimension, side=arguments.side)
-    settings = env.init(jax.random.key(0))
-    size = jax.tree.leaves(env.reset(1, settings)[0])[0].shape[-1]
-    net = eqx.nn.MLP(
-        size, arguments.dimension + 1, arguments.width, 2, activation=jax.nn.leaky_relu, key=jax.random.key(1)
-    )
 
-    @eqx.filter_jit
-    def run(net, key):
-        arrays, rest = eqx.partition(net, eqx.is_array)
-        policy = lambda key, seen, held: (jax.vmap(eqx.combine(held, rest))(seen.astype(jnp.float32)), {})  # noqa: E731
-        paths, _ = forward_rollout(key, arguments.batch, policy, arrays, env, settings)
-        return paths.log_gfn_reward.sum()
-
-    keys = iter(jax.random.split(jax.random.key(2), 100_000))
-    return {"sampling": timed(lambda: run(net, next(keys)).block_until_ready(), arguments.seconds, arguments.batch)}
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("peer", choices=("torchgfn", "gfnx"))
+    parser.add_argument("problem")
+    parser.add_argument("--task", choices=("rates", "law"), default="rates")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--goal", type=float, default=0.1)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    arguments = parser.parse_args()
+    problem = dict(np.load(arguments.problem))
+    problem["kind"] = str(problem["kind"])
+    if arguments.peer == "torchgfn":
+        from gflownet_torchgfn import made
+    else:
+        from gflownet_gfnx import made
+    sides = made(problem, arguments)
+    if arguments.task == "rates":
+        found = {task: timed(sides[task], arguments.seconds, sides["batch"]) for task in ("sampling", "training")}
+    else:
+        law = lambda: total_variation(problem, sides["log_policy"]())  # noqa: E731
+        spent, seen = until(sides["training"], law, arguments.goal, arguments.seconds)
+        found = {"seconds": spent, "seen": seen}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("peer", choices=("torchgfn", "gfnx"))
-    parser.add_argument("--dimension", type=int, default=4)
-    parser.add_argument("--side", type=int, default=16)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    arguments = parser.parse_args()
-    print(json.dumps({"torchgfn": torchgfn, "gfnx": gfnx}[arguments.peer](arguments)))
+    main()

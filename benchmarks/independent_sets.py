@@ -1,7 +1,7 @@
 """Largest independent sets of graphs of model RB: a flow network trained on the CPU beside greedy choice and the proven optimum.
 
     python benchmarks/independent_sets.py [--quick] [--graphs 100] [--rounds 600] [--work FOLDER]
-    python benchmarks/independent_sets.py --work COLDER --beta 100 --start FOLDER/network.npz
+    python benchmarks/independent_sets.py --work COLDER --beta 100 --start FOLDER/network.npz --smallest 200 --largest 300
 
 The network learns from graphs of 100 to 150 vertices of the same model (smaller ones are cheaper, and its weights do not depend on the
 size), every round one trajectory on each of several graphs drawn at random, with reward exp(beta |S|). It is judged on graphs of 200 to
@@ -34,45 +34,40 @@ from heatbath.training.objectives.gflownet import FlowBalance
 MOST, TRIES, WIDTH, DEPTH = 24, 20, 32, 3
 
 
-def train(rounds, count, path, seconds, beta, start):
-    """The network after ``rounds``, or after about ``seconds``, begun with that of ``start`` if given; its leaves are kept."""
-    graphs = [rb_graph(seed, smallest=100, largest=150).adjacency for seed in range(count)]
+def train(arguments, path):
+    """The network after ``--rounds``, or after about ``--seconds``, begun with that of ``--start`` if given; its leaves are kept."""
+    beta, start, count = arguments.beta, arguments.start, arguments.train_graphs
+    between = {"smallest": arguments.smallest, "largest": arguments.largest}
+    graphs = [rb_graph(seed, **between).adjacency for seed in range(count)]
     environments = padded(graphs).environments(MOST)
     one = jax.tree.map(lambda leaf: leaf[0], environments)
-    net = GraphGFlowNet.create(jax.random.key(0), one, width=WIDTH, depth=DEPTH)
-    before = {"seconds": 0.0, "rounds": 0, "calls": 0, "betas": []}
+    net, before = GraphGFlowNet.create(jax.random.key(0), one, width=WIDTH, depth=DEPTH, scale=beta), []
     if start:
-        net = eqx.tree_at(lambda n: n.environment, network(start, graphs[0]), one)
-        before |= json.loads(start.with_suffix(".json").read_text())
+        before = json.loads(start.with_suffix(".json").read_text())["stages"]
+        net = eqx.tree_at(lambda n: n.environment, network(start, graphs[0], beta), one)
     u = lambda x: -beta * jnp.sum(x).astype(jnp.float32)  # noqa: E731
     ahead = lambda state: -beta * jnp.sum(state == 1).astype(jnp.float32)  # noqa: E731
-    objective = FlowBalance(u, draws=8, exploration=0.02, decomposition="forward-looking", partial_u=ahead)
-    options = {"rounds": rounds, "replay": 8, "remembered": 256, "updates": 1, "rounds_per_chunk": 20}
-    process = FlowTraining(net, objective, environments=environments, rate=2e-3, ema=0.98, **options)
+    options = {"draws": 8, "exploration": 0.02, "balance": "subtb", "decomposition": "forward-looking"}
+    objective = FlowBalance(u, partial_u=ahead, **options)
+    options = {"rounds": arguments.rounds, "replay": 8, "remembered": 256, "updates": 1, "rounds_per_chunk": 20}
+    process = FlowTraining(net, objective, environments=environments, rate=arguments.rate, ema=0.98, **options)
     carry, began = process.begin(jax.random.key(1)), time.perf_counter()
-    while not process.finished(carry) and time.perf_counter() - began < seconds:
+    while not process.finished(carry) and time.perf_counter() - began < arguments.seconds:
         carry, chunk = process.advance(carry)
         ends = np.asarray(carry.memory.paths.states[:, -1])
         sizes = (ends == 1).sum(axis=1)
         print(int(carry.round), f"loss {chunk.metrics['loss']:.3f}, sizes {sizes[sizes > 0].mean():.2f}", flush=True)
     arrays = eqx.filter(process.trained(carry), eqx.is_inexact_array)
     np.savez(path, *[np.asarray(leaf) for leaf in jax.tree.leaves(arrays)])
-    path.with_suffix(".json").write_text(
-        json.dumps(
-            {
-                "rounds": before["rounds"] + int(carry.round),
-                "calls": before["calls"] + int(carry.calls),
-                "seconds": before["seconds"] + time.perf_counter() - began,
-                "betas": [*before["betas"], beta],
-                "graphs": count,
-            }
-        )
-    )
+    stage = {"rounds": int(carry.round), "calls": int(carry.calls), "seconds": time.perf_counter() - began}
+    stage |= {"beta": beta, "graphs": count, **between}
+    path.with_suffix(".json").write_text(json.dumps({"stages": [*before, stage]}))
 
 
-def network(path, adjacency):
+def network(path, adjacency, scale):
     """The trained network on another graph."""
-    net = GraphGFlowNet.create(jax.random.key(0), IndependentSet(adjacency, most=MOST), width=WIDTH, depth=DEPTH)
+    environment = IndependentSet(adjacency, most=MOST)
+    net = GraphGFlowNet.create(jax.random.key(0), environment, width=WIDTH, depth=DEPTH, scale=scale)
     arrays, rest = eqx.partition(net, eqx.is_inexact_array)
     leaves = list(np.load(path).values())
     return eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), [jnp.asarray(leaf) for leaf in leaves]), rest)
@@ -102,6 +97,7 @@ def draws(net, keys):
 
 def judge(path, seeds, kept):
     """Sizes of draws on every test graph, and of the greedy set."""
+    beta = json.loads(path.with_suffix(".json").read_text())["stages"][-1]["beta"]
     for seed in seeds:
         row = kept.setdefault(str(seed), {})
         if "likeliest" in row:
@@ -110,7 +106,9 @@ def judge(path, seeds, kept):
         size = 300
         adjacency, present = np.zeros((size, size), bool), np.zeros(size, bool)
         adjacency[: len(graph), : len(graph)], present[: len(graph)] = graph, True
-        net = eqx.tree_at(lambda n: n.environment, network(path, adjacency), IndependentSet(adjacency, present, MOST))
+        net = eqx.tree_at(
+            lambda n: n.environment, network(path, adjacency, beta), IndependentSet(adjacency, present, MOST)
+        )
         states = np.asarray(draws(net, jax.random.split(jax.random.key(seed), TRIES)))[:, : len(graph)]
         assert all(is_maximal_independent(graph, state == 1) for state in states)
         row |= {
@@ -132,22 +130,32 @@ def solve(seeds, kept, work):
             (work / "graphs.json").write_text(json.dumps(kept))
 
 
+def summary(values):
+    """How many, their mean and its standard error."""
+    return len(values), float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--graphs", type=int, default=100)
+    parser.add_argument("--graphs", type=int, default=400)
+    parser.add_argument("--solved", type=int, default=100, help="graphs whose optimum is proven")
     parser.add_argument(
         "--first",
         type=int,
         default=200_000,
-        help="number of the first test graph; settings were chosen on 100000 to 100099",
+        help="number of the first test graph; settings are chosen on those from 100000 on",
     )
     parser.add_argument("--rounds", type=int, default=600)
     parser.add_argument("--beta", type=float, default=32.0)
     parser.add_argument("--start", type=Path, help="weights of an earlier training, at a higher temperature say")
+    parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--train-graphs", type=int, default=64)
+    parser.add_argument("--smallest", type=int, default=100, help="vertices of the graphs to learn from")
+    parser.add_argument("--largest", type=int, default=150)
     parser.add_argument("--seconds", type=float, default=1e9)
     parser.add_argument("--stage", choices=("all", "train", "judge", "solve"), default="all")
+    parser.add_argument("--keep", action="store_true", help="nothing is written to results/")
     parser.add_argument("--work", type=Path, default=Path(".cache/independent_sets"))
     arguments = parser.parse_args()
     work = arguments.work
@@ -158,13 +166,13 @@ def main():
     kept = json.loads((work / "graphs.json").read_text()) if (work / "graphs.json").exists() else {}
     seeds = range(arguments.first, arguments.first + arguments.graphs)
     if arguments.stage in ("all", "train") and not path.exists():
-        train(arguments.rounds, arguments.train_graphs, path, arguments.seconds, arguments.beta, arguments.start)
+        train(arguments, path)
     if arguments.stage in ("all", "judge"):
         judge(path, seeds, kept)
         (work / "graphs.json").write_text(json.dumps(kept))
     if arguments.stage in ("all", "solve"):
-        solve(seeds, kept, work)
-    rows = [row for seed in seeds if {"likeliest", "optimum"} <= set(row := kept.get(str(seed), {}))]
+        solve(seeds[: arguments.solved], kept, work)
+    rows = [row for seed in seeds if "likeliest" in (row := kept.get(str(seed), {}))]
     if not rows:
         return
     values = {
@@ -172,30 +180,38 @@ def main():
         "flow network, mean of a draw": [np.mean(row["sizes"]) for row in rows],
         "flow network, likeliest steps": [row["likeliest"] for row in rows],
         f"flow network, best of {TRIES}": [max(row["sizes"]) for row in rows],
-        "proven optimum (CP-SAT)": [row["optimum"] for row in rows],
     }
-    table = [
-        [name, len(rows), float(np.mean(v)), float(np.std(v, ddof=1) / np.sqrt(len(v)))] for name, v in values.items()
-    ]
+    solved = [row for row in rows if "optimum" in row]
+    table = [[name, *summary(v)] for name, v in values.items()]
+    if solved:
+        table.append(["proven optimum (CP-SAT)", *summary([row["optimum"] for row in solved])])
+        best = [max(row["sizes"]) for row in solved]
+        table.append([f"flow network, best of {TRIES}, where the optimum is proven", *summary(best)])
     print(*table, sep="\n")
-    if arguments.quick:
+    gains = {name: np.array(v) - np.array(values[next(iter(values))]) for name, v in values.items()}
+    gains = {name: summary(v)[1:] for name, v in gains.items() if name.startswith("flow")}
+    print("minus greedy:", gains)
+    if arguments.quick or arguments.keep:
         return
     made = json.loads(path.with_suffix(".json").read_text())
-    first = np.array(values["greedy, fewest neighbours first"])
-    gains = {name: np.array(v) - first for name, v in values.items() if name.startswith("flow")}
     record(
         "independent_sets",
         title="Independent sets of graphs of model RB, 200 to 300 vertices",
         columns=["method", "graphs", "mean size", "standard error over graphs"],
         rows=table,
         notes=[
-            f"Network: {DEPTH} layers of width {WIDTH}, reward exp(beta |S|) with beta {', then '.join(f'{b:g}' for b in made['betas'])}, {made['rounds']} rounds of 8 trajectories on "
-            f"{made['graphs']} graphs of 100 to 150 vertices, {made['seconds']:.0f} s on a shared core.",
+            f"Network: {DEPTH} layers of width {WIDTH}, subtrajectory balance, looking ahead, reward exp(beta |S|). "
+            + "; then ".join(
+                f"beta {t['beta']:g}, {t['rounds']} rounds of 8 trajectories on {t['graphs']} graphs of {t['smallest']} to {t['largest']} "
+                f"vertices, {t['seconds']:.0f} s"
+                for t in made["stages"]
+            )
+            + ", one shared core.",
             "Minus greedy, graph by graph: "
-            + "; ".join(f"{k}: {g.mean():.2f} ± {g.std(ddof=1) / np.sqrt(len(g)):.2f}" for k, g in gains.items())
+            + "; ".join(f"{name}: {mean:.2f} ± {error:.2f}" for name, (mean, error) in gains.items())
             + ".",
             "Every drawn set was checked to be independent and maximal.",
-            f"Graphs {seeds[0]} to {seeds[-1]}; temperature and rounds were chosen on graphs 100000 to 100099.",
+            f"Graphs {seeds[0]} to {seeds[-1]}; loss, temperature and rounds were chosen on graphs from 100000 on.",
         ],
         data={"graphs": {str(seed): kept.get(str(seed)) for seed in seeds}, "training": made},
     )

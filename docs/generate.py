@@ -180,9 +180,40 @@ def cost_by_size(data: dict) -> str:
         return style.finish(figure, "size", "Cost of an independent sample", [], []).file
 
 
+def law_by_energies(data: dict) -> str:
+    """How close each loss is by the energies it has paid: means over seeds, and their standard errors as bands."""
+    import numpy as np
+
+    from heatbath.report import style
+
+    problems = {name: "top_mean" if name == "rna" else "total_variation" for name in data["histories"]}
+    with style.settings():
+        figure, panels = style.canvas(3.9 * len(problems) + 1.2, 3.3, len(problems))
+        for axes, (name, column) in zip(panels, problems.items(), strict=True):
+            for index, (method, runs) in enumerate(data["histories"][name].items()):
+                if method == "uniform":
+                    continue
+                color = list(style.THEMED.values())[4 + index % 4]
+                line = "-" if index < 4 else "--"
+                calls = np.mean([run["calls"] for run in runs], axis=0)
+                values = np.array([run[column] for run in runs], dtype=float)
+                middle, error = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
+                axes.plot(calls, middle, color=color, linestyle=line, label=method if axes is panels[0] else None)
+                axes.fill_between(calls, middle - error, middle + error, color=color, alpha=0.25, linewidth=0)
+            axes.set_xscale("log")
+            axes.grid(axis="y")
+            axes.set_title(name, fontsize=9)
+            axes.set_xlabel("energies asked for")
+            axes.set_ylabel("mean fitness of the best 100" if name == "rna" else "total variation")
+        figure.legend(loc="outside right upper", fontsize=8)
+        return style.finish(figure, "law", "Energies that losses need", [], []).file
+
+
 #: Results that have a figure, drawn from their ``data``.
 FIGURES: dict[str, Callable[[dict], str]] = {
     "flow_perturbation_cost": cost_by_dimension,
+    "gflownet_led_db": law_by_energies,
+    "gflownet_objectives": law_by_energies,
     "liquid_scaling": cost_by_size,
     "steerable_alanine": delta_f_by_temperature,
 }

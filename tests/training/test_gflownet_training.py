@@ -12,8 +12,10 @@ from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets.enumeration import enumerate_states
 from heatbath.models.gflownets.environments import Bag, Hypergrid
 from heatbath.models.gflownets.network import GFlowNet
-from heatbath.models.gflownets.rollout import Trajectory
+from heatbath.models.gflownets.rollout import forward_many
 from heatbath.targets.sets import BagReward, GridReward
+from heatbath.training.flat import factors, flattened, unflattened
+from heatbath.training.gflownet_packing import sizes
 from heatbath.training.gflownet_training import FlowTraining, Memory, _cut, _split
 from heatbath.training.gflownet_watch import Best, ExactLaw, jensen_shannon
 from heatbath.training.objectives.gflownet import FlowBalance
@@ -110,29 +112,45 @@ def test_the_divergence_between_laws():
     assert jensen_shannon(p, q) == pytest.approx(np.log(2))
 
 
-@pytest.mark.parametrize("decomposition", ["none", "forward-looking"])
-def test_losses_of_cut_trajectories(decomposition):
-    """Leaving out what comes after the last end of a batch changes neither loss nor gradient; cutting a step too much would."""
+@pytest.mark.parametrize(
+    ("balance", "decomposition"), [("subtb", "none"), ("subtb", "forward-looking"), ("tb", "none"), ("db", "learned")]
+)
+def test_losses_of_trajectories_of_different_lengths(balance, decomposition):
+    """Asking the network only about states that are there, and leaving out what comes after the last end, changes neither loss
+    nor gradient, whatever the program that holds them; one step too few would.
+    """
     env, target = Hypergrid(2, 9), GridReward(2, 9)
     ahead = (lambda state: target.energy(state[:-1])) if decomposition == "forward-looking" else None
-    objective = FlowBalance(target.energy, draws=4, balance="subtb", decomposition=decomposition, partial_u=ahead)
+    options = {"balance": balance, "decomposition": decomposition, "partial_u": ahead}
+    objective = FlowBalance(target.energy, draws=16, **options)
     net = GFlowNet.create(jax.random.key(0), env, width=4, depth=1)
-    process = FlowTraining(net, objective, rounds=1, remembered=4, rounds_per_chunk=1)
-    assert process._lengths() == [9, 17]
-    states = np.zeros((18, 3), int)  # up five times and to the side twice, then the end
-    states[1:8, :2] = np.cumsum([[1, 0]] * 5 + [[0, 1]] * 2, axis=0)
-    states[8:] = [5, 2, 1]
-    labels, valid = np.array([0] * 5 + [1, 1, 2] + [0] * 9), np.arange(17) < 8
-    path = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], Trajectory(states, labels, labels, valid))
-    batch = Memory(path, objective.energies(env, jax.tree.map(lambda leaf: leaf[0], path))[None], jnp.zeros(1, int))
+    process = FlowTraining(net, objective, rounds=1, remembered=16, rounds_per_chunk=1)
+    assert process._lengths() == ([9, 17] if balance == "subtb" else [17])
+    assert sizes(16, env.shortest, env.longest) == [72, 144, 288]
+    paths = forward_many(jax.random.split(jax.random.key(3), 64), lambda number: net)
+    order = np.argsort(np.asarray(paths.valid.sum(axis=1)))
 
-    def slopes(batch):
-        loss = lambda net: process._loss(jax.random.key(1), net, batch)[0]  # noqa: E731
-        return jax.tree.leaves(eqx.filter_jit(eqx.filter_value_and_grad(loss))(net))
+    def plain(net, batch):
+        keys = jax.random.split(jax.random.key(1), 16)
+        flow, potential, _ = jax.vmap(lambda k, path, u: objective.of_path(k, net, path, u))(keys, *batch[:2])
+        steps = jnp.mean(jnp.sum(batch.paths.valid, axis=1)) if balance == "db" else 1.0
+        return jnp.mean(flow) / steps + jnp.mean(potential)
 
-    whole, cut, short = slopes(batch), slopes(_cut(batch, 9)), slopes(_cut(batch, 7))
-    assert all(np.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(whole, cut, strict=True))
-    assert not np.allclose(whole[0], short[0], rtol=1e-3)
+    def packed(net, batch):
+        flow, potential, _ = process.loss(jax.random.key(1), net, batch)
+        return flow + potential
+
+    used = set()
+    for rows in (order[:16], order[24:40], order[48:]):
+        chosen = jax.tree.map(lambda leaf, rows=rows: leaf[rows], paths)
+        batch = Memory(chosen, jax.vmap(lambda p: objective.energies(env, p))(chosen), jnp.zeros(16, int))
+        used.add(int(np.searchsorted([72, 144], chosen.valid.sum() + 16)))
+        one, other = (eqx.filter_jit(eqx.filter_value_and_grad(f))(net, batch) for f in (plain, packed))
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert len(used) > 1
+    short = jax.vmap(lambda p, u: objective.of_path(jax.random.key(1), net, p, u)[0])(*_cut(batch, 4)[:2])
+    assert not np.allclose(jnp.mean(short), one[0], rtol=1e-3)
 
 
 def test_what_belongs_to_the_potentials_is_trained_with_them():
@@ -174,3 +192,18 @@ def test_calls_of_every_loss(balance, decomposition):
     """A call per trajectory, or one per step when looking ahead; every loss runs."""
     carry, _ = driven(training(balance=balance, decomposition=decomposition), jax.random.key(1))
     assert int(carry.calls) == (48 if decomposition == "forward-looking" else 16)
+
+
+def test_parameters_as_one_vector():
+    """There and back again; large arrays and other types stay as they are, and the named one has its factor."""
+    net = GFlowNet.create(jax.random.key(0), Bag(2, 3), width=4, depth=1, memory_rows=2**15)
+    flows, _ = _split(eqx.filter(net, trainable(net)))
+    flat = flattened(flows)
+    assert len(flat.others) == 1  # the memory: 5 * 2^15 numbers
+    assert flat.vector.size + flat.others[0].size == sum(leaf.size for leaf in jax.tree.leaves(flows))
+    for one, other in zip(jax.tree.leaves(flows), jax.tree.leaves(unflattened(flat, flows)), strict=True):
+        assert one is other or np.array_equal(one, other)
+    scale = factors(flows, "log_z", 7.0)
+    assert (scale == 7.0).sum() == 1
+    marked = unflattened(flat._replace(vector=jnp.asarray(scale)), flows)
+    assert float(marked.log_z) == 7.0

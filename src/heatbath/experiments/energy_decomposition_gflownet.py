@@ -99,7 +99,7 @@ class NetworkConfig:
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """``rounds`` of ``draws`` trajectories per method and seed, learned from in ``updates`` gradient steps, each with
-    ``replay`` remembered ones beside the fresh; potentials get ``potential_updates`` more.
+    ``replay`` remembered ones beside the fresh; potentials get ``potential_updates`` more. ``rate`` falls to ``last`` of it.
     """
 
     methods: tuple[str, ...] = ("led", "fl", "subtb", "db")
@@ -114,6 +114,7 @@ class TrainingConfig:
     dropout: float = 0.2
     decay: float = 0.9
     rate: float = 2e-3
+    last: float = 0.05
     chunk: int = 50
 
 
@@ -191,6 +192,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "potential_updates": 1,
                 "dropout": 0.0,
                 "rate": 3e-2,
+                "last": 5e-3,
                 "chunk": 250,
             },
             "sampler": {"samples": 100_000},
@@ -217,6 +219,10 @@ def check(config: EnergyDecompositionConfig, base: Path | None = None) -> Energy
     if not 0 <= training.exploration <= 1 or not 0 <= training.dropout < 1 or not 0 < training.decay <= 1:
         raise InvalidArgumentError(
             "training.exploration is in [0, 1], training.dropout in [0, 1), training.decay in (0, 1]"
+        )
+    if not 0 <= training.last <= 1:
+        raise InvalidArgumentError(
+            f"training.last, the part of the rate that is left, is in [0, 1]; found {training.last}"
         )
     for path, value in {"training.rate": training.rate, "goal": config.goal, **_positives(config)}.items():
         if not value > 0:

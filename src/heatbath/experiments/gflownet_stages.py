@@ -79,6 +79,7 @@ def trainer(prepared: Any, done: Mapping[str, Any], method: str, seed: int) -> F
         potential_updates=settings.potential_updates,
         rate=settings.rate,
         potential_rate=1.5 * settings.rate,
+        last=settings.last,
         rounds_per_chunk=min(settings.chunk, settings.rounds),
         watch=found.watch(balance),
     )

@@ -17,8 +17,10 @@ from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets.rollout import Trajectory, forward, forward_many
 from heatbath.process import Chunk, Process
 from heatbath.random import named_key, step_key
+from heatbath.training.flat import Flat, factors, flattened, unflattened
+from heatbath.training.gflownet_packing import at_states
 from heatbath.training.gflownet_watch import Watch
-from heatbath.training.objectives.gflownet import FlowBalance
+from heatbath.training.objectives.gflownet import FlowBalance, labels
 from heatbath.training.optimiser import AdamW
 from heatbath.training.schedules import Cosine
 from heatbath.training.trainable import trainable
@@ -39,12 +41,12 @@ class Memory(NamedTuple):
 class FlowCarry(NamedTuple):
     """Everything the future of a training depends on.
 
-    ``calls`` counts energies that were asked for; ``seen`` and ``history`` belong to the watch: what was found so far, and one
-    row of numbers per chunk.
+    ``params`` and ``average`` are those of the flows and those of the potentials, both flat; ``calls`` counts energies that were
+    asked for; ``seen`` and ``history`` belong to the watch: what was found so far, and one row of numbers per chunk.
     """
 
-    params: PyTree
-    average: PyTree
+    params: tuple[Flat, Flat]
+    average: tuple[Flat, Flat]
     optimiser: PyTree
     round: Int[Array, ""]
     calls: Int[Array, ""]
@@ -63,8 +65,8 @@ class FlowTraining(Process):
     remembered:    trajectories that are kept, the oldest go first
     updates:       gradient steps of the flows per round
     potential_updates: further steps of the potentials alone, from memory (learned decompositions)
-    rate:          of policy and flows, falling by a cosine to a twentieth; ``potential_rate`` alike; that of log Z is
-                   ``log_z_factor`` times ``rate``
+    rate:          of policy and flows, falling by a cosine to ``last`` times itself; ``potential_rate`` alike; that of log Z
+                   is ``log_z_factor`` times ``rate``
     environments:  many environments of one shape, stacked: every trajectory is built in one drawn at random. The network's
                    ``environment`` is then one of them.
     watch:         what is measured after every chunk, of the averaged network
@@ -81,6 +83,7 @@ class FlowTraining(Process):
     potential_updates: int = eqx.field(static=True, default=4)
     rate: float = eqx.field(static=True, default=1e-3)
     potential_rate: float = eqx.field(static=True, default=3e-3)
+    last: float = eqx.field(static=True, default=0.05)
     log_z_factor: float = eqx.field(static=True, default=30.0)
     ema: float = eqx.field(static=True, default=0.99)
     rounds_per_chunk: int = eqx.field(static=True, default=50)
@@ -110,13 +113,12 @@ class FlowTraining(Process):
         return ("calls", "trajectories", "loss", *self.watch.names)
 
     def begin(self, key: Key[Array, ""]) -> FlowCarry:
-        params = eqx.filter(self.model, trainable(self.model))
-        flows, potentials = _split(params)
-        first, second = self._optimisers()
+        first, second = _parts(self)
+        params, optimisers = (flattened(first), flattened(second)), self._optimisers()
         return FlowCarry(
             params=params,
             average=params,
-            optimiser=(first.init(flows), second.init(potentials)),
+            optimiser=tuple(optimiser.init(part) for optimiser, part in zip(optimisers, params, strict=True)),
             round=jnp.zeros((), jnp.int32),
             calls=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
@@ -154,14 +156,14 @@ class FlowTraining(Process):
     # Results ----------------------------------------------------------------------------------------------------------
     def trained(self, carry: FlowCarry) -> PyTree:
         """The network with its averaged arrays."""
-        return eqx.combine(carry.average, eqx.filter(self.model, trainable(self.model), inverse=True))
+        return _model(self, carry.average)
 
     # Parts ------------------------------------------------------------------------------------------------------------
     def _optimisers(self):
         steps = self.chunks * self.rounds_per_chunk * self.updates
         more = self.chunks * self.rounds_per_chunk * (self.updates + self.potential_updates)
-        flows = AdamW(Cosine(self.rate, steps, last=0.05), clip=10.0)
-        potentials = AdamW(Cosine(self.potential_rate, more, last=0.05), clip=10.0)
+        flows = AdamW(Cosine(self.rate, steps, last=self.last), clip=10.0)
+        potentials = AdamW(Cosine(self.potential_rate, more, last=self.last), clip=10.0)
         return flows.transformation(), potentials.transformation()
 
     def _empty(self) -> Memory:
@@ -189,15 +191,19 @@ class FlowTraining(Process):
     ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
         """Mean loss of the flows and of the potentials over remembered trajectories, and what else is worth watching.
 
-        Where paths may end early, what comes after the last end of the batch is left out: steps are cut to the next of a few
-        lengths, each half the following one, so that nothing is compiled more than a few times.
+        Where paths may end early, the network is asked about the states that are there, and what comes after the last end of the
+        batch is left out of sums over all parts of a path: steps are cut to the next of a few lengths, each half the following
+        one, so that nothing is compiled more than a few times.
         """
-        lengths = self._lengths()
-        if len(lengths) == 1:
-            return self._loss(key, model, batch)
-        steps = jnp.max(jnp.sum(batch.paths.valid, axis=1))
-        ways = [lambda n=n: self._loss(key, model, _cut(batch, n)) for n in lengths]
-        return jax.lax.switch(jnp.searchsorted(jnp.asarray(lengths), steps), ways)
+        paths, env = batch.paths, self.model.environment
+        of_state = lambda c, *values: self.objective.of_state(self._at(model, c), *values)  # noqa: E731
+        lengths = jnp.sum(paths.valid, axis=1)
+        said = at_states(of_state, lengths, env.shortest, batch.context, paths.states, *labels(paths))
+        cuts = self._lengths()
+        if len(cuts) == 1:
+            return self._loss(key, model.log_z, said, batch)
+        ways = [lambda n=n: self._loss(key, model.log_z, said[:, : n + 1], _cut(batch, n)) for n in cuts]
+        return jax.lax.switch(jnp.searchsorted(jnp.asarray(cuts), jnp.max(lengths)), ways)
 
     def _lengths(self) -> list[int]:
         """Numbers of steps for which the loss is compiled, in rising order; the last is the longest there is."""
@@ -205,12 +211,12 @@ class FlowTraining(Process):
         lengths = [env.longest]
         while lengths[0] >= 2 * max(SHORTEST_CUT, env.shortest):
             lengths.insert(0, -(-lengths[0] // 2))
-        return lengths if env.shortest < env.longest else lengths[-1:]
+        return lengths if env.shortest < env.longest and self.objective.balance == "subtb" else lengths[-1:]
 
-    def _loss(self, key, model, batch):
+    def _loss(self, key, log_z, said, batch):
         keys = jax.random.split(key, len(batch.context))
-        of_one = lambda k, path, u, c: self.objective.of_path(k, self._at(model, c), path, u)  # noqa: E731
-        flow, potential, metrics = jax.vmap(of_one)(keys, batch.paths, batch.energies, batch.context)
+        of_one = lambda k, numbers, path, u: self.objective.of_numbers(k, log_z, numbers, path, u)  # noqa: E731
+        flow, potential, metrics = jax.vmap(of_one)(keys, said, batch.paths, batch.energies)
         steps = jnp.mean(jnp.sum(batch.paths.valid, axis=1).astype(flow.dtype))
         flow = jnp.mean(flow) / (steps if self.objective.balance == "db" else 1.0)
         return flow, jnp.mean(potential), jax.tree.map(jnp.mean, metrics)
@@ -235,8 +241,25 @@ def _rounds(training: FlowTraining, carry: FlowCarry):
     return jax.lax.scan(one, carry, None, length=training.rounds_per_chunk)
 
 
-def _model(training: FlowTraining, params: PyTree) -> PyTree:
-    return eqx.combine(params, eqx.filter(training.model, trainable(training.model), inverse=True))
+def _parts(training: FlowTraining) -> tuple[PyTree, PyTree]:
+    """The arrays of the flows and of the potentials as the network has them."""
+    return _split(eqx.filter(training.model, trainable(training.model)))
+
+
+def _placed(training: FlowTraining, params: tuple[Flat, Flat]) -> tuple[PyTree, PyTree]:
+    """Flat parameters as the network has them, still apart."""
+    first, second = (unflattened(flat, part) for flat, part in zip(params, _parts(training), strict=True))
+    return first, second
+
+
+def _combined(training: FlowTraining, parts: tuple[PyTree, PyTree]) -> PyTree:
+    """The network with these parts."""
+    return eqx.combine(*parts, eqx.filter(training.model, trainable(training.model), inverse=True))
+
+
+def _model(training: FlowTraining, params: tuple[Flat, Flat]) -> PyTree:
+    """The network with flat parameters."""
+    return _combined(training, _placed(training, params))
 
 
 def _draw(training: FlowTraining, carry: FlowCarry, key: Array) -> tuple[FlowCarry, Memory]:
@@ -251,9 +274,16 @@ def _draw(training: FlowTraining, carry: FlowCarry, key: Array) -> tuple[FlowCar
     fresh = Memory(paths, energies, contexts)
     looks_ahead = objective.decomposition == "forward-looking"
     paid = jnp.sum(paths.valid, dtype=jnp.int32) if looks_ahead else jnp.asarray(objective.draws, jnp.int32)
-    places = (carry.round * objective.draws + jnp.arange(objective.draws)) % training.remembered
-    memory = jax.tree.map(lambda old, new: old.at[places].set(new.astype(old.dtype)), carry.memory, fresh)
+    memory = jax.tree.map(lambda old, new: _remembered(training, carry.round, old, new), carry.memory, fresh)
     return carry._replace(memory=memory, calls=carry.calls + paid), fresh
+
+
+def _remembered(training: FlowTraining, number: Array, old: Array, new: Array) -> Array:
+    """An array of the memory with the newest trajectories in place of the oldest; in one piece where rounds fit evenly."""
+    first = number * training.objective.draws % training.remembered
+    if training.remembered % training.objective.draws == 0:
+        return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), first, axis=0)
+    return old.at[(first + jnp.arange(len(new))) % training.remembered].set(new.astype(old.dtype))
 
 
 def _cut(batch: Memory, steps: int) -> Memory:
@@ -278,11 +308,11 @@ def _learn(training: FlowTraining, carry: FlowCarry, key: Array, fresh: Memory) 
         recalled = _recalled(training, carry, named_key(key, "replay"), training.replay)
         batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), fresh, recalled)
 
-    def loss_of(params):
-        flow, potential, metrics = training.loss(key, _model(training, params), batch)
+    def loss_of(parts):
+        flow, potential, metrics = training.loss(key, _combined(training, parts), batch)
         return flow + potential, {"loss": flow, **metrics}
 
-    gradient, metrics = jax.grad(loss_of, has_aux=True)(carry.params)
+    gradient, metrics = jax.grad(loss_of, has_aux=True)(_placed(training, carry.params))
     return _stepped(training, carry, gradient, flows=True), metrics
 
 
@@ -290,24 +320,27 @@ def _learn_potentials(training: FlowTraining, carry: FlowCarry, key: Array) -> F
     """One step of the potentials alone, on remembered trajectories."""
     count = training.objective.draws + training.replay
     batch = _recalled(training, carry, named_key(key, "replay"), count)
-    gradient = jax.grad(lambda params: training.loss(key, _model(training, params), batch)[1])(carry.params)
-    return _stepped(training, carry, gradient, flows=False)
+    loss_of = lambda parts: training.loss(key, _combined(training, parts), batch)[1]  # noqa: E731
+    return _stepped(training, carry, jax.grad(loss_of)(_placed(training, carry.params)), flows=False)
 
 
 def _stepped(training: FlowTraining, carry: FlowCarry, gradient: PyTree, *, flows: bool) -> FlowCarry:
     """Parameters after one step of the optimisers; unchanged when the gradient is not finite."""
-    first, second = training._optimisers()
-    parts, slopes = _split(carry.params), _split(gradient)
-    good = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient)]))
-    states, updates = list(carry.optimiser), [jax.tree.map(jnp.zeros_like, part) for part in parts]
-    if flows:
-        updates[0], states[0] = first.update(slopes[0], carry.optimiser[0], parts[0])
-        updates[0] = _map_named("log_z", lambda leaf: leaf * training.log_z_factor, updates[0])
-    updates[1], states[1] = second.update(slopes[1], carry.optimiser[1], parts[1])
-    params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), carry.params, eqx.combine(*updates))
-    averaged = average(carry.average, params, carry.round, training.ema) if flows else carry.average
-    new, old = (params, averaged, tuple(states)), (carry.params, carry.average, carry.optimiser)
-    params, averaged, optimiser = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
+    likes, slopes = _parts(training), [flattened(part) for part in gradient]
+    params, states = list(carry.params), list(carry.optimiser)
+    good = jnp.asarray(True)  # noqa: FBT003
+    for place, taken in enumerate((flows, training.objective.decomposition == "learned")):
+        if not taken:
+            continue
+        for leaf in jax.tree.leaves(slopes[place]):
+            good = good & jnp.all(jnp.isfinite(leaf))
+        update, states[place] = training._optimisers()[place].update(slopes[place], states[place], params[place])
+        scale = jnp.asarray(factors(likes[place], "log_z", training.log_z_factor))
+        update = update._replace(vector=update.vector * scale)
+        params[place] = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params[place], update)
+    averaged = average(carry.average, tuple(params), carry.round, training.ema) if flows else carry.average
+    new, old = (tuple(params), averaged, tuple(states)), (carry.params, carry.average, carry.optimiser)
+    params, averaged, optimiser = jax.tree.map(lambda a, b: a if a is b else jnp.where(good, a, b), new, old)
     skipped = carry.skipped + jnp.where(good, 0, 1).astype(jnp.int32)
     return carry._replace(params=params, average=averaged, optimiser=optimiser, skipped=skipped)
 
@@ -319,10 +352,6 @@ def _split(params: PyTree) -> tuple[PyTree, PyTree]:
     """What belongs to policy and flows, and what to the potentials (``potentials`` and ``potential_memory`` of the network)."""
     mask = jax.tree_util.tree_map_with_path(lambda path, _: _top(path) not in _OF_POTENTIALS, params)
     return eqx.partition(params, mask)
-
-
-def _map_named(name: str, change: Any, params: PyTree) -> PyTree:
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: change(leaf) if _top(path) == name else leaf, params)
 
 
 def _top(path: tuple) -> str:

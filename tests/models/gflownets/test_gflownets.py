@@ -11,6 +11,7 @@ import pytest
 from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets import enumeration, rollout
 from heatbath.models.gflownets.environments import Bag, Hypergrid, IndependentSet, Sequence
+from heatbath.models.gflownets.listed import ListedGraph
 from heatbath.models.gflownets.network import GFlowNet, StateMemory
 
 PATH = np.eye(5, k=1, dtype=bool) | np.eye(5, k=-1, dtype=bool)
@@ -19,7 +20,9 @@ CASES = {
     "hypergrid": (lambda: Hypergrid(2, 4), 32, 16),
     "bag": (lambda: Bag(3, 4), math.comb(7, 3), math.comb(6, 2)),
     "sequence": (lambda: Sequence(2, 3), 15, 8),
+    "appended": (lambda: Sequence(2, 3, both_ends=False), 15, 8),
     "independent-set": (lambda: IndependentSet(PATH), 13, 4),
+    "listed": (lambda: ListedGraph(np.array([0, 0, 1, 1, 2]), np.array([1, 2, 2, 3, 3]), np.eye(4) > 0), 4, 1),
 }
 
 
@@ -112,11 +115,11 @@ def test_trajectories_forward_and_back(name):
         assert (~valid[:, :-1] <= ~valid[:, 1:]).all()  # steps that are not there come last
 
 
-@pytest.mark.parametrize("name", ["hypergrid", "independent-set"])
+@pytest.mark.parametrize("name", ["hypergrid", "independent-set", "bag", "listed"])
 def test_many_trajectories_are_those_of_one_by_one(name):
-    """The batch that ends with its last trajectory draws, key by key, what a single one draws."""
+    """The batch that halves as trajectories end, and ends with the last one, draws, key by key, what a single one draws."""
     _, _, net = prepared(name)
-    keys = jax.random.split(jax.random.key(5), 20)
+    keys = jax.random.split(jax.random.key(5), 40)
     many = jax.jit(lambda keys: rollout.forward_many(keys, lambda number: net, 0.2))(keys)
     single = jax.jit(jax.vmap(lambda key: rollout.forward(key, net, 0.2)))(keys)
     assert np.array_equal(many.states, single.states)

@@ -1,5 +1,7 @@
 """One network for many graphs: sets that it draws are independent and maximal, absent vertices stay out, labels do not matter."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -56,6 +58,18 @@ def test_names_of_vertices_do_not_matter():
     there = other.heads(other.environment.initial())
     np.testing.assert_allclose(there.log_forward, here.log_forward[order], atol=1e-5)
     np.testing.assert_allclose(there.log_flow, here.log_flow, rtol=1e-4)
+
+
+def test_the_scale_multiplies_what_is_learned():
+    """Logits and flow of a network with scale 3 are three times those of the same weights with scale 1."""
+    environments, net = network()
+    placed_net = placed(net, environments, 0)
+    scaled = dataclasses.replace(placed_net, scale=3.0)
+    state = net.environment.initial()
+    here, there = placed_net.heads(state), scaled.heads(state)
+    differences = [heads.log_forward - heads.log_forward[0] for heads in (here, there)]
+    np.testing.assert_allclose(differences[1], 3 * differences[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(there.log_flow, 3 * here.log_flow, rtol=1e-5)
 
 
 @pytest.mark.slow

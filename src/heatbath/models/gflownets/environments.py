@@ -144,22 +144,23 @@ class Sequence(Environment):
     """A word of ``length`` letters out of ``letters``, grown at both ends: actions 0..k-1 append a letter, k..2k-1 prepend one.
 
     State: letters from the left, letter + 1, then zeros. Configuration: letters 0..k-1. Two ways back: drop the first, drop
-    the last.
+    the last. Without ``both_ends`` letters are appended only, and the one way back, number 0, drops the last.
     """
 
     letters: int = eqx.field(static=True)
     length: int = eqx.field(static=True)
+    both_ends: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
         _positive(letters=self.letters, length=self.length)
 
     @property
     def actions(self) -> int:
-        return 2 * self.letters
+        return (2 if self.both_ends else 1) * self.letters
 
     @property
     def ways_back(self) -> int:
-        return 2
+        return 2 if self.both_ends else 1
 
     @property
     def longest(self) -> int:
@@ -174,23 +175,27 @@ class Sequence(Environment):
     def step(self, state, action):
         letter = (action % self.letters + 1).astype(jnp.int32)
         appended = state.at[jnp.sum(state > 0)].set(letter)
+        if not self.both_ends:
+            return appended
         prepended = jnp.roll(state, 1).at[0].set(letter)
         return jnp.where(action < self.letters, appended, prepended)
 
     def allowed_back(self, state):
-        return jnp.broadcast_to(state[0] > 0, (2,))
+        return jnp.broadcast_to(state[0] > 0, (self.ways_back,))
 
     def step_back(self, state, way):
-        without_first = jnp.roll(state, -1).at[-1].set(0)
         without_last = state.at[jnp.sum(state > 0) - 1].set(0)
+        if not self.both_ends:
+            return without_last
+        without_first = jnp.roll(state, -1).at[-1].set(0)
         return jnp.where(way == 0, without_first, without_last)
 
     def way_of(self, state, action):
-        return jnp.where(action < self.letters, 1, 0)
+        return jnp.where((action < self.letters) & self.both_ends, 1, 0)
 
     def action_of(self, state, way):
         last = state[jnp.sum(state > 0) - 1] - 1
-        return jnp.where(way == 0, self.letters + state[0] - 1, last)
+        return jnp.where((way == 0) & self.both_ends, self.letters + state[0] - 1, last)
 
     def configuration(self, state):
         return state - 1

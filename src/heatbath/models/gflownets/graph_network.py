@@ -57,6 +57,9 @@ class GraphGFlowNet(eqx.Module):
     The same weights serve every graph: another one is another ``environment``. What a vertex starts with are functions of its
     number of undecided neighbours; ``layers`` pass messages; a linear map gives the logit of every vertex, the sum over vertices
     the log flow. Backward uniform over the vertices of the set. ``potentials`` see the degrees alone. In float32.
+
+    ``scale`` multiplies logits, flow and potentials: with the beta of a reward exp(beta |S|), what is learned is of order one
+    at any temperature.
     """
 
     environment: IndependentSet
@@ -66,9 +69,12 @@ class GraphGFlowNet(eqx.Module):
     pool: eqx.nn.MLP
     potentials: eqx.nn.MLP
     log_z: Float[Array, ""]
+    scale: float = eqx.field(static=True, default=1.0)
 
     @staticmethod
-    def create(key: Key[Array, ""], environment: IndependentSet, *, width: int = 32, depth: int = 3) -> "GraphGFlowNet":
+    def create(
+        key: Key[Array, ""], environment: IndependentSet, *, width: int = 32, depth: int = 3, scale: float = 1.0
+    ) -> "GraphGFlowNet":
         """``depth`` layers, ``width`` wide."""
         keys = jax.random.split(key, depth + 4)
         options = {"depth": 1, "activation": jax.nn.relu, "dtype": jnp.float32}
@@ -80,6 +86,7 @@ class GraphGFlowNet(eqx.Module):
             eqx.nn.MLP(width, "scalar", width, key=keys[2], **options),
             eqx.nn.MLP(_FEATURES, "scalar", 16, key=keys[3], **options),
             jnp.zeros((), jnp.float32),
+            scale,
         )
 
     def heads(self, state: Int[Array, " n"]) -> Heads:
@@ -92,10 +99,11 @@ class GraphGFlowNet(eqx.Module):
         h = jax.vmap(self.embed)(seen)
         for layer in self.layers:
             h = layer(h, edges, degree)
-        flow = jnp.sum(free * jax.vmap(self.pool)(h))
+        flow = self.scale * jnp.sum(free * jax.vmap(self.pool)(h))
         back = jnp.zeros_like(free)
-        forward = masked_log_softmax(jax.vmap(self.out)(h), env.allowed(state))
-        return Heads(forward, masked_log_softmax(back, env.allowed_back(state)), flow, jax.vmap(self.potentials)(seen))
+        forward = masked_log_softmax(self.scale * jax.vmap(self.out)(h), env.allowed(state))
+        potentials = self.scale * jax.vmap(self.potentials)(seen)
+        return Heads(forward, masked_log_softmax(back, env.allowed_back(state)), flow, potentials)
 
 
 _FEATURES = 5

@@ -63,6 +63,10 @@ class ListedGraph(Environment):
     def longest(self) -> int:
         return self.steps
 
+    @property
+    def shortest(self) -> int:
+        return 1
+
     def initial(self):
         return jnp.zeros(1, jnp.int32)
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from heatbath.models.gflownets.environment import Environment
@@ -23,32 +24,51 @@ class Trajectory(NamedTuple):
     valid: Bool[Array, "*batch t"]
 
 
+#: Most actions whose running sum is written out.
+FEW = 32
+#: Fewest trajectories that are still worth a narrower program of their own.
+NARROWEST = 8
+
+
 def forward(key: Key[Array, ""], net: Any, exploration: Float[Array, ""] | float = 0.0) -> Trajectory:
     """One trajectory of the policy; with probability ``exploration`` a step is uniform over what is allowed."""
     env = net.environment
 
-    keys = jax.random.split(key, env.longest)
+    def step(state, place):
+        going = ~env.finished(state)
+        action = _action(net, exploration, state, _uniform(key, place))
+        new = jnp.where(going, env.step(state, action), state)
+        return new, (new, action, env.way_of(state, action), going)
 
-    def step(state, key):
-        state, labels = _step(net, exploration, state, key)
-        return state, (state, *labels)
-
-    _, (states, actions, ways, valid) = jax.lax.scan(step, env.initial(), keys)
+    _, (states, actions, ways, valid) = jax.lax.scan(step, env.initial(), jnp.arange(env.longest))
     return Trajectory(jnp.concatenate([env.initial()[None], states]), actions, ways, valid)
 
 
-def _step(net: Any, exploration: Any, state: Array, key: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    """The next state, and action, way and whether there was a step at all."""
-    env = net.environment
-    key_action, key_explore, key_uniform = jax.random.split(key, 3)
-    going = ~env.finished(state)
-    allowed = env.allowed(state) | ~going  # a finished state takes any label, and stays
-    logits = jnp.where(going, net.heads(state).log_forward, 0.0)
-    chosen = jax.random.categorical(key_action, logits)
-    uniform = jax.random.categorical(key_uniform, jnp.where(allowed, 0.0, -jnp.inf))
-    action = jnp.where(jax.random.uniform(key_explore) < exploration, uniform, chosen)
-    new = jnp.where(going, env.step(state, action), state)
-    return new, (action, env.way_of(state, action), going)
+def _uniform(key: Array, place: Array) -> Array:
+    """The one random number in [0, 1) that decides step number ``place`` of a trajectory."""
+    return jax.random.uniform(jax.random.fold_in(key, place), dtype=jnp.float32)
+
+
+def _action(net: Any, exploration: Any, state: Array, u: Array) -> Array:
+    """The action whose part of [0, 1) holds ``u``: actions are laid end to end, each as long as it is likely. One of the allowed
+    ones whatever is rounded; any in a finished state.
+    """
+    allowed = net.environment.allowed(state)
+    likely = jnp.exp(net.heads(state).log_forward)
+    if not isinstance(exploration, float) or exploration > 0:
+        even = allowed / jnp.maximum(jnp.sum(allowed), 1)
+        likely = (1 - exploration) * likely + exploration * even.astype(likely.dtype)
+    ends = _running_sum(likely)
+    last = allowed.shape[0] - 1 - jnp.argmax(allowed[::-1])
+    return jnp.minimum(jnp.sum(ends <= u * ends[-1]), last).astype(jnp.int32)
+
+
+def _running_sum(values: Array) -> Array:
+    """cumsum; of few values as one product that compilers fuse with what is around it."""
+    count = values.shape[0]
+    if count > FEW:
+        return jnp.cumsum(values)
+    return jnp.sum(jnp.where(np.tri(count, dtype=bool), values[None, :], 0), axis=1)
 
 
 def forward_many(
@@ -56,35 +76,85 @@ def forward_many(
     net_of: Callable[[Int[Array, ""]], Any],
     exploration: Float[Array, ""] | float = 0.0,
 ) -> Trajectory:
-    """``forward`` for every key, of the network ``net_of(number)``, all with one shape: it ends when the last trajectory does and
-    not after the longest that there could be.
+    """``forward`` for every key, of the network ``net_of(number)``, all with one shape. Where paths end early, half the rows are
+    left out as soon as half the trajectories have ended, and so on, and it ends when the last one does: the network is asked
+    for little more than the states that there are.
     """
     count, env = keys.shape[0], net_of(jnp.zeros((), jnp.int32)).environment
-    step_keys = jax.vmap(lambda key: jax.random.split(key, env.longest))(keys)
+    numbers = jnp.arange(count)
+    first = jax.vmap(lambda number: net_of(number).environment.initial())(numbers)
+    if env.shortest == env.longest:
+        return _even(keys, net_of, exploration, first, env.longest)
+    states, actions, valid = _uneven(keys, net_of, exploration, first, env.longest)
+    of_path = jax.vmap(lambda number, state, action: net_of(number).environment.way_of(state, action), (None, 0, 0))
+    return Trajectory(states, actions, jax.vmap(of_path)(numbers, states[:, :-1], actions), valid)
 
-    def of_one(number, state, key):
-        return _step(net_of(number), exploration, state, key)
 
-    def body(held):
-        place, states, path = held
-        states, (actions, ways, going) = jax.vmap(of_one)(jnp.arange(count), states, step_keys[:, place])
-        new = (states, actions, ways, going)
-        return place + 1, states, tuple(old.at[place].set(leaf) for old, leaf in zip(path, new, strict=True))
+def _even(keys: Array, net_of: Callable[[Any], Any], exploration: Any, first: Array, longest: int) -> Trajectory:
+    """All trajectories are equally long: none has ended before the others."""
 
-    def goes_on(held):
-        place, states, _ = held
-        going = jax.vmap(lambda number, state: ~net_of(number).environment.finished(state))(jnp.arange(count), states)
-        return (place < env.longest) & jnp.any(going)
+    def of_one(number, state, u):
+        net = net_of(number)
+        action = _action(net, exploration, state, u)
+        new = net.environment.step(state, action)
+        return new, action, net.environment.way_of(state, action)
 
-    first = jax.vmap(lambda number: net_of(number).environment.initial())(jnp.arange(count))
-    shapes = jax.eval_shape(lambda: jax.vmap(of_one)(jnp.arange(count), first, step_keys[:, 0]))
-    leaves = (shapes[0], *shapes[1])
-    empty = tuple(jnp.zeros((env.longest, *leaf.shape), leaf.dtype) for leaf in leaves)
-    place, last, (states, actions, ways, valid) = jax.lax.while_loop(goes_on, body, (jnp.int32(0), first, empty))
-    done = jnp.arange(env.longest) >= place
-    states = jnp.where(done[:, None, None], last[None], states)
-    path = Trajectory(jnp.concatenate([first[None], states]), actions, ways, valid)
-    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), path)
+    def step(states, us):
+        new, actions, ways = jax.vmap(of_one)(jnp.arange(len(keys)), states, us)
+        return new, (new, actions, ways)
+
+    us = jax.vmap(jax.vmap(_uniform, (0, None)), (None, 0))(keys, jnp.arange(longest))
+    _, (states, actions, ways) = jax.lax.scan(step, first, us)
+    states = jnp.concatenate([first[None], states])
+    states, actions, ways = (jnp.moveaxis(leaf, 0, 1) for leaf in (states, actions, ways))
+    return Trajectory(states, actions, ways, jnp.ones(actions.shape, bool))
+
+
+def _uneven(
+    keys: Array, net_of: Callable[[Any], Any], exploration: Any, first: Array, longest: int
+) -> tuple[Array, Array, Array]:
+    """States, actions, and which steps are there."""
+    (count, width), numbers = first.shape, jnp.arange(len(keys))
+
+    def of_one(number, state, place):
+        net = net_of(number)
+        going = ~net.environment.finished(state)
+        action = _action(net, exploration, state, _uniform(keys[number], place))
+        return jnp.where(going, net.environment.step(state, action), state), action, going
+
+    def goes_on(number, state):
+        return ~net_of(number).environment.finished(state)
+
+    # one row per step: the new state, the action, whether there was a step
+    path = jnp.zeros((longest, count, width + 2), first.dtype)
+    states, place, ended, rows = first, jnp.int32(0), first, count
+    while True:
+        narrower = rows // 2 if rows >= 2 * NARROWEST else 0
+
+        def body(held, numbers=numbers, rows=rows):
+            place, states, _, path = held
+            new, actions, going = jax.vmap(of_one, in_axes=(0, 0, None))(numbers, states, place)
+            row = jnp.concatenate([new, actions[:, None], going[:, None].astype(new.dtype)], axis=1)
+            path = path.at[place].set(row) if rows == count else path.at[place, numbers].set(row)
+            still = jnp.sum(jax.vmap(goes_on)(numbers, new))
+            return place + 1, new, still, path
+
+        def more(held, narrower=narrower):
+            return (held[0] < longest) & (held[2] > narrower)
+
+        still = jnp.sum(jax.vmap(goes_on)(numbers, states))
+        place, states, _, path = jax.lax.while_loop(more, body, (place, states, still, path))
+        ended = states if rows == count else ended.at[numbers].set(states)
+        if not narrower:
+            break
+        order = jnp.argsort(~jax.vmap(goes_on)(numbers, states), stable=True)[:narrower]
+        numbers, states, rows = numbers[order], states[order], narrower
+    valid = path[..., -1] > 0
+    actions = path[..., -2]
+    states = jnp.where(valid[..., None], path[..., :-2], ended[None])
+    states = jnp.concatenate([first[None], states])
+    states, actions, valid = (jnp.moveaxis(leaf, 0, 1) for leaf in (states, actions, valid))
+    return states, actions, valid
 
 
 def backward(key: Key[Array, ""], net: PyTree, state: Int[Array, " k"]) -> Trajectory:

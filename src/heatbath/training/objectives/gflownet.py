@@ -18,7 +18,7 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets.rollout import Trajectory, backward, finished_configuration, forward
@@ -97,18 +97,38 @@ class FlowBalance(Objective):
         ``energies`` as ``self.energies`` gives them; remembered ones cost nothing.
         """
         energies = self.energies(model.environment, path) if energies is None else energies
-        heads = jax.vmap(model.heads)(path.states)
-        pick = lambda table, labels: jnp.take_along_axis(table, labels[:, None], axis=1)[:, 0]  # noqa: E731
-        log_pf = jnp.where(path.valid, pick(heads.log_forward[:-1], path.actions), 0.0)
-        log_pb = jnp.where(path.valid, pick(heads.log_back[1:], path.ways), 0.0)
+        said = jax.vmap(lambda *values: self.of_state(model, *values))(path.states, *labels(path))
+        return self.of_numbers(key, model.log_z, said, path, energies)
+
+    def of_state(
+        self, model: PyTree, state: Int[Array, " k"], action: Int[Array, ""], way: Int[Array, ""]
+    ) -> Float[Array, " 4"]:
+        """All that a loss wants to know of one state: log probability of the action taken from it, and of the way back to where
+        it was reached from, its log flow, and the potential of the action.
+        """
+        heads = model.heads(state)
+        return jnp.stack([heads.log_forward[action], heads.log_back[way], heads.log_flow, heads.potential[action]])
+
+    def of_numbers(
+        self,
+        key: Key[Array, ""],
+        log_z: Float[Array, ""],
+        said: Float[Array, "t1 4"],
+        path: Trajectory,
+        energies: Float[Array, " t1"],
+    ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
+        """``of_path`` from the numbers of ``of_state``."""
+        log_pf = jnp.where(path.valid, said[:-1, 0], 0.0)
+        log_pb = jnp.where(path.valid, said[1:, 1], 0.0)
+        log_flow, potential = said[:, 2], said[:-1, 3]
         count = jnp.sum(path.valid)
         energies = jnp.asarray(energies, log_pf.dtype)
         log_reward = -energies[-1]
-        learned = jnp.where(path.valid, pick(heads.potential[:-1], path.actions), 0.0)
+        learned = jnp.where(path.valid, potential, 0.0)
         phi = self._phi(jax.lax.stop_gradient(learned), path, energies, count)
         end = log_reward if self.decomposition == "none" else jnp.zeros_like(log_reward)
-        flows = jnp.where(jnp.arange(path.valid.shape[0] + 1) < count, heads.log_flow, end)
-        loss = self._balance(model, flows, log_pf - phi - log_pb, path, end)
+        flows = jnp.where(jnp.arange(path.valid.shape[0] + 1) < count, log_flow, end)
+        loss = self._balance(log_z, flows, log_pf - phi - log_pb, path, end)
         metrics = {"log_reward": log_reward, "length": count.astype(log_pf.dtype)}
         if self.decomposition != "learned":
             return loss, jnp.zeros_like(loss), metrics
@@ -123,10 +143,10 @@ class FlowBalance(Objective):
             return jnp.where(path.valid, learned + lacking, 0.0)
         return jnp.where(path.valid, energies[:-1] - energies[1:], 0.0)
 
-    def _balance(self, model: PyTree, flows: Array, gains: Array, path: Trajectory, end: Array) -> Array:
+    def _balance(self, log_z: Array, flows: Array, gains: Array, path: Trajectory, end: Array) -> Array:
         """``gains``: log P_F - phi - log P_B of every step."""
         if self.balance == "tb":
-            return (model.log_z + jnp.sum(gains) - end) ** 2
+            return (log_z + jnp.sum(gains) - end) ** 2
         if self.balance == "db":
             return jnp.sum(jnp.where(path.valid, (flows[:-1] + gains - flows[1:]) ** 2, 0.0))
         sums = jnp.concatenate([jnp.zeros(1, gains.dtype), jnp.cumsum(gains)])
@@ -150,3 +170,9 @@ class FlowBalance(Objective):
             return self.draws
         longest = getattr(getattr(self.partial_u, "environment", None), "longest", 1)
         return self.draws * longest
+
+
+def labels(path: Trajectory) -> tuple[Int[Array, "*batch t1"], Int[Array, "*batch t1"]]:
+    """For every state of trajectories, the action taken from it and the way back by which it is left; 0 where there is none."""
+    nothing = jnp.zeros_like(path.actions[..., :1])
+    return jnp.concatenate([path.actions, nothing], axis=-1), jnp.concatenate([nothing, path.ways], axis=-1)
