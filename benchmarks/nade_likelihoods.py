@@ -264,16 +264,29 @@ def kept_before(rows, data, earlier):
 
 def _keep(every, rows, data):
     for row, (key, values) in zip(rows, data.items(), strict=True):
-        if key not in every or len(values["nll"]) >= len(every[key][1]["nll"]):
-            every[key] = row, values
+        if key in every and len(values["nll"]) < len(every[key][1]["nll"]):
+            continue
+        if (
+            key.split(" ")[1] in BUILT_AS and key.count(" ") == 2
+        ):  # an ensemble of all seeds takes the place of a smaller one
+            for other in [
+                other for other in every if other.count(" ") == 2 and other.startswith(key[: key.rindex(" ")])
+            ]:
+                del every[other]
+        every[key] = row, values
 
 
 def measured(data):
     """When and of which commit the rows are, in a sentence."""
     when = {}
     for key, values in data.items():
-        when.setdefault(f"{values['date']}, commit {values['commit']}", []).append(key)
-    return "Measured " + "; ".join(f"{words}: {', '.join(keys)}" for words, keys in when.items()) + "."
+        table, name = key.split(", ", 1)
+        of_then = when.setdefault(f"{values['date']}, commit {values['commit']}", {})
+        of_then.setdefault(table, []).append(WORDS[name.split(" ")[0]] + "".join(f" {n}" for n in name.split(" ")[1:]))
+    parts = (
+        f"{words}: " + "; ".join(f"{t} ({', '.join(n)})" for t, n in names.items()) for words, names in when.items()
+    )
+    return "Measured " + ". ".join(parts) + "."
 
 
 def main():
