@@ -143,7 +143,7 @@ def reference(*, scale: float) -> dict:
     for t in MARKS:
         engine = ParticleEngine(LIQUID, exchange_share=0.2)
         chains, _ = cooled(16, 424_242)
-        sweeps = round(scale * (200_000 if t == TEMPERATURE else 60_000))
+        sweeps = round(scale * (100_000 if t == TEMPERATURE else 25_000))
         chains, _ = engine.run(chains, 1 / t, STEP_SIZE * np.sqrt(t), sweeps=sweeps // 5)
         _, moved = engine.run(chains, 1 / t, STEP_SIZE * np.sqrt(t), sweeps=sweeps // 2000 + 1, records=2000)
         means = moved.energies.mean(1) / LIQUID.particles
@@ -158,11 +158,11 @@ def reference(*, scale: float) -> dict:
 def relaxation(*, scale: float) -> dict:
     """Autocorrelation of U under one-particle moves, from equilibrium: by temperature, lags in sweeps, values, errors over chains.
 
-    200 chains that exchanged particles before; the mean is that of all records.
+    60 chains that exchanged particles before; the mean is that of all records.
     """
     found, each = {}, 50
     for t, lags in RELAXATION.items():
-        chains, _ = cooled(200, 77_000)
+        chains, _ = cooled(60, 77_000)
         exchanging, engine = ParticleEngine(LIQUID, exchange_share=0.2), ParticleEngine(LIQUID)
         size, records = STEP_SIZE * np.sqrt(t), max(8, round(scale * 1.5 * lags[-1] / each))
         chains, _ = exchanging.run(chains, 1 / t, size, sweeps=max(1, round(scale * 3000)))
