@@ -216,7 +216,10 @@ def main():
             notes=[
                 f"Errors are standard errors over {UNITS} independent chains, groups of ladders or populations; deviations in "
                 "standard errors.",
-                "Molecular dynamics has a time step of 0.01 and is biased by it; all other methods are exact.",
+                *(
+                    ["Molecular dynamics has a time step of 0.01 and is biased by it."]
+                    * ("molecular dynamics" in arguments.methods)
+                ),
                 "ln Z of chains by MBAR over the two temperatures; of populations by their weights.",
             ],
             data=data,
