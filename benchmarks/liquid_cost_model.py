@@ -49,7 +49,7 @@ def compare(data: dict[str, list[dict]]) -> dict[str, Any]:
     agreement = {
         name: _agreement(pieces, data["reference"][0]) for name, pieces in methods.items() if "log_z" in pieces[0]
     }
-    once = {name: data[name][0] for name in ("reference", "relaxation")}
+    once = {name: data[name][0] for name in ("reference", "relaxation") if name in data}
     return once | {"methods": found, "factors": factors, "agreement": agreement}
 
 
@@ -175,7 +175,7 @@ def tables(found: dict[str, Any]) -> tuple[list[list[str]], list[str]]:
             f"T = {t}: {value:.4f} ± {error:.4f} ({z:+.1f} errors off)" for t, (value, error, z) in agreement.items()
         ]
         notes.append(f"{LABELS[name].capitalize()} at its temperatures: {'; '.join(parts)}.")
-    for t, (lags, values, errors) in found["relaxation"].items():
+    for t, (lags, values, errors) in found.get("relaxation", {}).items():
         parts = [f"{v:.2f} ± {e:.2f} after {lag}" for lag, v, e in zip(lags, values, errors, strict=True)]
         notes.append(
             f"Autocorrelation of U under one-particle moves at T = {t}, from equilibrium: {', '.join(parts)} sweeps."

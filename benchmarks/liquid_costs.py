@@ -196,6 +196,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="short runs; prints, records nothing")
     parser.add_argument("--methods", nargs="+", default=[*LENGTHS, "annealing", "flow"])
+    parser.add_argument("--no-relaxation", dest="relaxation", action="store_false", help="without the autocorrelation")
     parser.add_argument("--no-reference", dest="reference", action="store_false", help="only the pieces of --methods")
     parser.add_argument("--seconds", type=float, default=500.0, help="begin no new piece after this time")
     parser.add_argument("--work", type=Path, default=Path(".cache/liquid_costs"))
@@ -204,7 +205,8 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     scale, began, missing, data = 0.02 if arguments.quick else 1.0, time.monotonic(), [], {}
     jobs = [(method, seed) for seed in SEEDS for method in arguments.methods]
-    jobs = [("reference", None), ("relaxation", None)] * arguments.reference + jobs
+    jobs = [("relaxation", None)] * (arguments.reference and arguments.relaxation) + jobs
+    jobs = [("reference", None)] * arguments.reference + jobs
     for method, seed in jobs:
         path = work / (f"{method}.json" if seed is None else f"{method}-{seed}.json")
         if not path.exists():
