@@ -143,7 +143,7 @@ def reference(*, scale: float) -> dict:
     for t in MARKS:
         engine = ParticleEngine(LIQUID, exchange_share=0.2)
         chains, _ = cooled(16, 424_242)
-        sweeps = round(scale * (200_000 if t == TEMPERATURE else 60_000))
+        sweeps = round(scale * (100_000 if t == TEMPERATURE else 25_000))
         chains, _ = engine.run(chains, 1 / t, STEP_SIZE * np.sqrt(t), sweeps=sweeps // 5)
         _, moved = engine.run(chains, 1 / t, STEP_SIZE * np.sqrt(t), sweeps=sweeps // 2000 + 1, records=2000)
         means = moved.energies.mean(1) / LIQUID.particles
@@ -158,11 +158,11 @@ def reference(*, scale: float) -> dict:
 def relaxation(*, scale: float) -> dict:
     """Autocorrelation of U under one-particle moves, from equilibrium: by temperature, lags in sweeps, values, errors over chains.
 
-    200 chains that exchanged particles before; the mean is that of all records.
+    60 chains that exchanged particles before; the mean is that of all records.
     """
     found, each = {}, 50
     for t, lags in RELAXATION.items():
-        chains, _ = cooled(200, 77_000)
+        chains, _ = cooled(60, 77_000)
         exchanging, engine = ParticleEngine(LIQUID, exchange_share=0.2), ParticleEngine(LIQUID)
         size, records = STEP_SIZE * np.sqrt(t), max(8, round(scale * 1.5 * lags[-1] / each))
         chains, _ = exchanging.run(chains, 1 / t, size, sweeps=max(1, round(scale * 3000)))
@@ -196,6 +196,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="short runs; prints, records nothing")
     parser.add_argument("--methods", nargs="+", default=[*LENGTHS, "annealing", "flow"])
+    parser.add_argument("--no-relaxation", dest="relaxation", action="store_false", help="without the autocorrelation")
     parser.add_argument("--no-reference", dest="reference", action="store_false", help="only the pieces of --methods")
     parser.add_argument("--seconds", type=float, default=500.0, help="begin no new piece after this time")
     parser.add_argument("--work", type=Path, default=Path(".cache/liquid_costs"))
@@ -204,7 +205,8 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     scale, began, missing, data = 0.02 if arguments.quick else 1.0, time.monotonic(), [], {}
     jobs = [(method, seed) for seed in SEEDS for method in arguments.methods]
-    jobs = [("reference", None), ("relaxation", None)] * arguments.reference + jobs
+    jobs = [("relaxation", None)] * (arguments.reference and arguments.relaxation) + jobs
+    jobs = [("reference", None)] * arguments.reference + jobs
     for method, seed in jobs:
         path = work / (f"{method}.json" if seed is None else f"{method}-{seed}.json")
         if not path.exists():

@@ -106,7 +106,8 @@ def cost_of(pieces: list[dict], variance: float) -> tuple[float, float]:
     """Energies and seconds per independent sample."""
     means = np.concatenate([piece["means"] for piece in pieces])
     share = means.var(ddof=1) / variance
-    return tuple(share * float(np.mean([piece[what] for piece in pieces])) for what in ("evaluations", "seconds"))
+    # The median, since the first piece of a process compiles.
+    return tuple(share * float(np.median([piece[what] for piece in pieces])) for what in ("evaluations", "seconds"))
 
 
 def summary(data: dict[str, dict[str, list[dict]]]) -> dict:
