@@ -3,6 +3,7 @@
 import functools
 import itertools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,15 +12,22 @@ import scipy.stats
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.kernels.block_gibbs import BlockGibbs, UniformMetropolis, fields, local_mode
+from heatbath.kernels.combinators import Compose
 from heatbath.kernels.coupled import CommonRandomNumbers, MaximalBlockGibbs, maximal_bits
+from heatbath.kernels.visible_proposal import PooledProposal, VisibleProposal
+from heatbath.models.nade import BernoulliMixture
+from heatbath.samplers.unbiased import unbiased_estimates
 from heatbath.state import ReducedEnergy, ThermoState
 from heatbath.targets import lattice
 from heatbath.targets.boltzmann_machines import boltzmann_machine
 
+OFFERED = BernoulliMixture(log_weights=jnp.zeros(2), logits=jnp.array([[1.0, -0.5], [-1.0, 0.2]]))
 COUPLINGS = {
     "metropolis": CommonRandomNumbers(UniformMetropolis()),
     "common-gibbs": CommonRandomNumbers(BlockGibbs()),
     "maximal-gibbs": MaximalBlockGibbs(),
+    "offered": CommonRandomNumbers(Compose((VisibleProposal(OFFERED), BlockGibbs("sequential")))),
+    "pool": CommonRandomNumbers(Compose((PooledProposal(OFFERED, 3), BlockGibbs("sequential")))),
 }
 
 
@@ -81,6 +89,35 @@ def test_maximal_bits_agree_as_often_as_is_possible():
     assert abs((x == y).all(axis=1).mean() - overlap) < 4.5 * np.sqrt(overlap * (1 - overlap) / len(x))
     for draws, law in zip((x, y), laws, strict=True):
         assert scipy.stats.chisquare(counts(draws[:, ::-1]), law * len(draws)).pvalue > 1e-4
+
+
+def test_pairs_that_are_offered_pools_meet_at_once_where_blocks_do_not():
+    """Two modes that block Gibbs cannot leave; pairs must be independent, so that the error of the mean is right: 4.5 s.e."""
+    machine = boltzmann_machine((4, 2), scale=1e-9, seed=0)
+    strong = 8.0 * jnp.array([[1.0, 1.0]] * 4)
+    machine = eqx.tree_at(
+        lambda m: (m.weights, m.biases), machine, ((strong,), (-8.0 * jnp.ones(4), -16.0 * jnp.ones(2)))
+    )
+    u = ReducedEnergy(machine, ThermoState(1.0))
+    offered = BernoulliMixture(log_weights=jnp.zeros(2), logits=jnp.array([[4.0] * 4, [-4.0] * 4]))
+    found = {}
+    for name, parts in {"blocks": (), "pool": (PooledProposal(offered, 32),)}.items():
+        coupling = CommonRandomNumbers(Compose((*parts, BlockGibbs("sequential"))))
+        found[name] = unbiased_estimates(
+            jax.random.key(0),
+            coupling,
+            u,
+            lambda key: jax.random.bernoulli(key, shape=(6,)).astype(jnp.int32),
+            lambda x: x[:4].mean(),
+            pairs=400,
+            cap=200,
+            shared_start=False,
+        )
+    assert found["blocks"].truncation_rate > 0.2
+    assert found["pool"].truncation_rate == 0
+    assert np.median(found["pool"].meeting_times) <= 3
+    estimate = found["pool"].estimate
+    assert abs(estimate.value - machine.mean(lambda x: x[:4].mean(), 1.0)) < 4.5 * estimate.standard_error
 
 
 def test_local_search_descends_and_ends():

@@ -13,7 +13,6 @@ from jaxtyping import Array, Key, PyTree
 from heatbath.errors import InvalidArgumentError
 from heatbath.estimate import Estimate
 from heatbath.kernels.coupled import Coupling, coupled_chains
-from heatbath.kernels.visible_proposal import renewed
 from heatbath.state import LogDensity
 
 
@@ -92,10 +91,6 @@ def _pairs(key, coupling, u, start, function, size, k, m, cap, shared):
         for zs in (xs, ys)
     )
 
-    def at_step(keys):
-        """The coupling of one step: pairs share the pools in it."""
-        return renewed(jax.random.fold_in(keys[0], 1), coupling, u)
-
     def accumulate(total, positions, weights, rows):
         values = jax.vmap(function)(positions).astype(total.dtype)
         return total.at[rows].add(weights.reshape(weights.shape + (1,) * (values.ndim - 1)) * values)
@@ -103,8 +98,8 @@ def _pairs(key, coupling, u, start, function, size, k, m, cap, shared):
     shape = jax.eval_shape(lambda x: jax.vmap(function)(x), xs).shape
     run = coupled_chains(
         key_run,
-        lambda keys, xs, rows: jax.vmap(lambda k, x: at_step(keys).kernel.step(k, x, u)[0])(keys, xs),
-        lambda keys, xs, ys, rows: jax.vmap(lambda k, a, b: at_step(keys).step(k, a, b, u))(keys, xs, ys),
+        jax.vmap(lambda key, state, row: coupling.kernel.step(key, state, u)[0]),
+        jax.vmap(lambda key, a, b, row: coupling.step(key, a, b, u)),
         states,
         others,
         accumulate,
