@@ -38,6 +38,8 @@ from heatbath.training.objectives.gflownet import FlowBalance
 
 #: Trajectories at once, and width of the perceptron.
 CASES = ((16, 32), (128, 32), (128, 128))
+#: Learning rate of all sides where rates are measured: a policy that learned would draw longer paths the faster its side is.
+STILL = 1e-9
 FLOOR, HIDDEN, SHARPNESS = 0.1, 16, 2.0
 #: Sizes for the rates, sizes for the law, and the goal of its total variation.
 PROBLEMS = {
@@ -110,7 +112,9 @@ def rates(kind, batch, width, seconds):
     keys = iter(jax.random.split(jax.random.key(1), 100_000))
     sampling = timed(lambda: jax.block_until_ready(run(net, next(keys))), seconds, 10 * batch)
     objective = FlowBalance(u, draws=batch, balance="tb", exploration=0.0)
-    process = FlowTraining(net, objective, rounds=10**5, replay=0, updates=1, rounds_per_chunk=100)
+    process = FlowTraining(
+        net, objective, rounds=10**5, replay=0, updates=1, rounds_per_chunk=100, rate=STILL, remembered=batch
+    )
     held = [process.begin(jax.random.key(2))]
 
     def train():
@@ -202,16 +206,18 @@ def rows_of_rates(pieces, kind, sides, arguments, peak):
     """Rates of all sides in turn."""
     path, rows = arguments.work / f"{kind}-rates.npz", []
     if not path.exists():
-        np.savez(path, states=np.zeros((1, PROBLEMS[kind][0][0]), int), **problem_of(kind, PROBLEMS[kind][0])[2])
+        env, _, about = problem_of(kind, PROBLEMS[kind][0])
+        np.savez(path, states=np.asarray(env.initial())[None], **about)
     for batch, width in CASES[:1] if arguments.quick else CASES:
         options = {"batch": batch, "width": width, "seconds": arguments.seconds}
+        told = {"task": "rates", "rate": STILL, **options}
         found = {}
         for repeat in range(arguments.repeats):
             for name, python in sides.items():
                 make = (
                     (lambda o=options: rates(kind, **o))
                     if name == "heatbath"
-                    else (lambda n=name, p=python, o=options: theirs(p, n, path, {"task": "rates", **o}))
+                    else (lambda n=name, p=python, o=told: theirs(p, n, path, o))
                 )
                 if (measured := pieces.get(f"rates {kind} {batch} {width} {name} {repeat}", make)) is not None:
                     found.setdefault(name, []).append(measured)
@@ -328,7 +334,7 @@ def main():
         notes=[
             f"Rates: grids of 16^4 points, bags of 13 of 7 letters, words of 8 of 4 letters (appended); perceptrons of two hidden layers, "
             f"trajectory balance; trajectories per second of processor time, one thread, medians of {arguments.repeats} rounds in turn. "
-            "Sampling and training begin with an untrained policy, so that most paths on grids are short.",
+            "All steps of training are taken, with a rate of 1e-9, so that everyone's policy stays the even one and its paths equally long.",
             "Of the matrix products' rate: the operations of the dense layers at the states of a trajectory, once for sampling and four "
             "times for training, by the rate of square products of that width "
             f"({', '.join(f'{width}: {value / 1e9:.0f}e9 per second' for width, value in peak.items())}). Nothing that multiplies "
