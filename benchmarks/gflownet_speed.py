@@ -188,12 +188,14 @@ def theirs(python, name, path, options):
 class Pieces:
     """Measurements kept one by one in a file."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, *, closed=False):
+        self.path, self.closed = path, closed
         self.found = json.loads(path.read_text()) if path.exists() else {}
 
     def get(self, name, make):
-        """The measurement of a name, made where it is not there."""
+        """The measurement of a name, made where it is not there; None where nothing is to be measured any more."""
+        if name not in self.found and self.closed:
+            return None
         if name not in self.found:
             began = time.perf_counter()
             self.found[name] = make()
@@ -208,7 +210,7 @@ def rows_of_rates(pieces, kind, sides, arguments, peak):
     if not path.exists():
         env, _, about = problem_of(kind, PROBLEMS[kind][0])
         np.savez(path, states=np.asarray(env.initial())[None], **about)
-    for batch, width in CASES[:1] if arguments.quick else CASES:
+    for batch, width in CASES[:1] if arguments.quick else CASES[: arguments.cases]:
         options = {"batch": batch, "width": width, "seconds": arguments.seconds}
         told = {"task": "rates", "rate": STILL, **options}
         found = {}
@@ -237,7 +239,7 @@ def rows_of_rates(pieces, kind, sides, arguments, peak):
                         f"{batch} at once, width {width}",
                         name,
                         float(np.median(values)),
-                        float(np.median(base / values)),
+                        float(np.median(base[: len(values)] / values)),
                         f"{100 * share:.2g} %",
                     ]
                 )
@@ -254,8 +256,8 @@ def rows_of_laws(pieces, kind, sides, arguments):
     for repeat in range(1 if arguments.quick else arguments.repeats):
         for name, python in sides.items():
             if name == "heatbath":
-                measured = [pieces.get(f"law {kind} {name} {repeat}", lambda: law(kind, path, limit))]
-                found.setdefault(name, []).extend(measured)
+                if (measured := pieces.get(f"law {kind} {name} {repeat}", lambda: law(kind, path, limit))) is not None:
+                    found.setdefault(name, []).append(measured)
                 continue
             measured, longest = {}, limit
             for setting in PEERS_LAW if repeat == 0 else best.get(name, ()):
@@ -268,19 +270,21 @@ def rows_of_laws(pieces, kind, sides, arguments):
                 if repeat == 0 and measured[setting] and measured[setting]["seconds"]:
                     longest = measured[setting]["seconds"]  # what takes longer need not be waited for
             measured = {setting: value for setting, value in measured.items() if value is not None}
-            if not measured:
+            if not measured or "heatbath" not in found:
                 continue
             if repeat == 0:
                 order = lambda s: (measured[s]["seconds"] or np.inf, measured[s]["seen"][-1][1])  # noqa: E731, B023
                 best[name] = [min(measured, key=order)]
             found.setdefault(name, []).append(measured[best[name][0]])
-    base = np.array([measured["seconds"] or np.nan for measured in found["heatbath"]])
+    base = np.array([measured["seconds"] or np.nan for measured in found.get("heatbath", ())])
     for name, several in found.items():
         spent = np.array([measured["seconds"] or np.nan for measured in several])
         reached = np.isfinite(spent).all()
         last = f"not in {several[0]['seen'][-1][0]:.0f} s: {several[0]['seen'][-1][1]:.3f} after them"
         ratio = (
-            float(np.median(spent / base)) if reached else f"more than {several[0]['seen'][-1][0] / np.max(base):.3g}"
+            float(np.median(spent / base[: len(spent)]))
+            if reached
+            else f"more than {several[0]['seen'][-1][0] / np.max(base):.3g}"
         )
         how = f"total variation {goal}" + (
             f", {best[name][0][0]} at once, rate {best[name][0][2]:g}" if name in best else ""
@@ -298,6 +302,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--limit", type=float, default=60.0, help="processor seconds that a law may take")
     parser.add_argument("--keep", action="store_true", help="nothing is written to results/")
+    parser.add_argument("--tabulate", action="store_true", help="of what is in FOLDER; nothing new is measured")
+    parser.add_argument("--cases", type=int, default=len(CASES), help="how many of the settings of the rates")
     parser.add_argument("--problems", default=",".join(PROBLEMS))
     parser.add_argument("--work", type=Path, default=Path(".cache/gflownet_speed"))
     arguments = parser.parse_args()
@@ -311,7 +317,7 @@ def main():
     peak = {width: matrices.get(f"matrices {width}", lambda w=width: matmul_rate(w)) for width in (32, 128)}
     rows, data = [], {"matrices": matrices.found}
     for kind in arguments.problems.split(","):
-        pieces = Pieces(arguments.work / f"{kind}.json")
+        pieces = Pieces(arguments.work / f"{kind}.json", closed=arguments.tabulate)
         data[kind] = pieces.found
         rows += rows_of_rates(pieces, kind, sides, arguments, peak)
         rows += rows_of_laws(pieces, kind, sides, arguments)
