@@ -223,6 +223,8 @@ def rows_of_rates(pieces, kind, sides, arguments, peak):
                 )
                 if (measured := pieces.get(f"rates {kind} {batch} {width} {name} {repeat}", make)) is not None:
                     found.setdefault(name, []).append(measured)
+        if "heatbath" not in found:
+            continue
         for task, passes in (
             ("sampling", 1),
             ("training", 4),
