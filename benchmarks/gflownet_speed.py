@@ -38,6 +38,8 @@ from heatbath.training.objectives.gflownet import FlowBalance
 
 #: Trajectories at once, and width of the perceptron.
 CASES = ((16, 32), (128, 32), (128, 128))
+#: Learning rate of all sides where rates are measured: a policy that learned would draw longer paths the faster its side is.
+STILL = 1e-9
 FLOOR, HIDDEN, SHARPNESS = 0.1, 16, 2.0
 #: Sizes for the rates, sizes for the law, and the goal of its total variation.
 PROBLEMS = {
@@ -110,7 +112,9 @@ def rates(kind, batch, width, seconds):
     keys = iter(jax.random.split(jax.random.key(1), 100_000))
     sampling = timed(lambda: jax.block_until_ready(run(net, next(keys))), seconds, 10 * batch)
     objective = FlowBalance(u, draws=batch, balance="tb", exploration=0.0)
-    process = FlowTraining(net, objective, rounds=10**5, replay=0, updates=1, rounds_per_chunk=100)
+    process = FlowTraining(
+        net, objective, rounds=10**5, replay=0, updates=1, rounds_per_chunk=100, rate=STILL, remembered=batch
+    )
     held = [process.begin(jax.random.key(2))]
 
     def train():
@@ -184,12 +188,14 @@ def theirs(python, name, path, options):
 class Pieces:
     """Measurements kept one by one in a file."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, *, closed=False):
+        self.path, self.closed = path, closed
         self.found = json.loads(path.read_text()) if path.exists() else {}
 
     def get(self, name, make):
-        """The measurement of a name, made where it is not there."""
+        """The measurement of a name, made where it is not there; None where nothing is to be measured any more."""
+        if name not in self.found and self.closed:
+            return None
         if name not in self.found:
             began = time.perf_counter()
             self.found[name] = make()
@@ -202,19 +208,23 @@ def rows_of_rates(pieces, kind, sides, arguments, peak):
     """Rates of all sides in turn."""
     path, rows = arguments.work / f"{kind}-rates.npz", []
     if not path.exists():
-        np.savez(path, states=np.zeros((1, PROBLEMS[kind][0][0]), int), **problem_of(kind, PROBLEMS[kind][0])[2])
-    for batch, width in CASES[:1] if arguments.quick else CASES:
+        env, _, about = problem_of(kind, PROBLEMS[kind][0])
+        np.savez(path, states=np.asarray(env.initial())[None], **about)
+    for batch, width in CASES[:1] if arguments.quick else CASES[: arguments.cases]:
         options = {"batch": batch, "width": width, "seconds": arguments.seconds}
+        told = {"task": "rates", "rate": STILL, **options}
         found = {}
         for repeat in range(arguments.repeats):
             for name, python in sides.items():
                 make = (
                     (lambda o=options: rates(kind, **o))
                     if name == "heatbath"
-                    else (lambda n=name, p=python, o=options: theirs(p, n, path, {"task": "rates", **o}))
+                    else (lambda n=name, p=python, o=told: theirs(p, n, path, o))
                 )
                 if (measured := pieces.get(f"rates {kind} {batch} {width} {name} {repeat}", make)) is not None:
                     found.setdefault(name, []).append(measured)
+        if "heatbath" not in found:
+            continue
         for task, passes in (
             ("sampling", 1),
             ("training", 4),
@@ -231,7 +241,7 @@ def rows_of_rates(pieces, kind, sides, arguments, peak):
                         f"{batch} at once, width {width}",
                         name,
                         float(np.median(values)),
-                        float(np.median(base / values)),
+                        float(np.median(base[: len(values)] / values)),
                         f"{100 * share:.2g} %",
                     ]
                 )
@@ -248,8 +258,8 @@ def rows_of_laws(pieces, kind, sides, arguments):
     for repeat in range(1 if arguments.quick else arguments.repeats):
         for name, python in sides.items():
             if name == "heatbath":
-                measured = [pieces.get(f"law {kind} {name} {repeat}", lambda: law(kind, path, limit))]
-                found.setdefault(name, []).extend(measured)
+                if (measured := pieces.get(f"law {kind} {name} {repeat}", lambda: law(kind, path, limit))) is not None:
+                    found.setdefault(name, []).append(measured)
                 continue
             measured, longest = {}, limit
             for setting in PEERS_LAW if repeat == 0 else best.get(name, ()):
@@ -262,19 +272,21 @@ def rows_of_laws(pieces, kind, sides, arguments):
                 if repeat == 0 and measured[setting] and measured[setting]["seconds"]:
                     longest = measured[setting]["seconds"]  # what takes longer need not be waited for
             measured = {setting: value for setting, value in measured.items() if value is not None}
-            if not measured:
+            if not measured or "heatbath" not in found:
                 continue
             if repeat == 0:
                 order = lambda s: (measured[s]["seconds"] or np.inf, measured[s]["seen"][-1][1])  # noqa: E731, B023
                 best[name] = [min(measured, key=order)]
             found.setdefault(name, []).append(measured[best[name][0]])
-    base = np.array([measured["seconds"] or np.nan for measured in found["heatbath"]])
+    base = np.array([measured["seconds"] or np.nan for measured in found.get("heatbath", ())])
     for name, several in found.items():
         spent = np.array([measured["seconds"] or np.nan for measured in several])
         reached = np.isfinite(spent).all()
         last = f"not in {several[0]['seen'][-1][0]:.0f} s: {several[0]['seen'][-1][1]:.3f} after them"
         ratio = (
-            float(np.median(spent / base)) if reached else f"more than {several[0]['seen'][-1][0] / np.max(base):.3g}"
+            float(np.median(spent / base[: len(spent)]))
+            if reached
+            else f"more than {several[0]['seen'][-1][0] / np.max(base):.3g}"
         )
         how = f"total variation {goal}" + (
             f", {best[name][0][0]} at once, rate {best[name][0][2]:g}" if name in best else ""
@@ -292,6 +304,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--limit", type=float, default=60.0, help="processor seconds that a law may take")
     parser.add_argument("--keep", action="store_true", help="nothing is written to results/")
+    parser.add_argument("--tabulate", action="store_true", help="of what is in FOLDER; nothing new is measured")
+    parser.add_argument("--cases", type=int, default=len(CASES), help="how many of the settings of the rates")
     parser.add_argument("--problems", default=",".join(PROBLEMS))
     parser.add_argument("--work", type=Path, default=Path(".cache/gflownet_speed"))
     arguments = parser.parse_args()
@@ -305,7 +319,7 @@ def main():
     peak = {width: matrices.get(f"matrices {width}", lambda w=width: matmul_rate(w)) for width in (32, 128)}
     rows, data = [], {"matrices": matrices.found}
     for kind in arguments.problems.split(","):
-        pieces = Pieces(arguments.work / f"{kind}.json")
+        pieces = Pieces(arguments.work / f"{kind}.json", closed=arguments.tabulate)
         data[kind] = pieces.found
         rows += rows_of_rates(pieces, kind, sides, arguments, peak)
         rows += rows_of_laws(pieces, kind, sides, arguments)
@@ -328,7 +342,7 @@ def main():
         notes=[
             f"Rates: grids of 16^4 points, bags of 13 of 7 letters, words of 8 of 4 letters (appended); perceptrons of two hidden layers, "
             f"trajectory balance; trajectories per second of processor time, one thread, medians of {arguments.repeats} rounds in turn. "
-            "Sampling and training begin with an untrained policy, so that most paths on grids are short.",
+            "All steps of training are taken, with a rate of 1e-9, so that everyone's policy stays the even one and its paths equally long.",
             "Of the matrix products' rate: the operations of the dense layers at the states of a trajectory, once for sampling and four "
             "times for training, by the rate of square products of that width "
             f"({', '.join(f'{width}: {value / 1e9:.0f}e9 per second' for width, value in peak.items())}). Nothing that multiplies "

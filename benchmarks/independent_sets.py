@@ -41,13 +41,13 @@ def train(arguments, path):
     graphs = [rb_graph(seed, **between).adjacency for seed in range(count)]
     environments = padded(graphs).environments(MOST)
     one = jax.tree.map(lambda leaf: leaf[0], environments)
-    net, before = GraphGFlowNet.create(jax.random.key(0), one, width=WIDTH, depth=DEPTH, scale=beta), []
+    net, before = GraphGFlowNet.create(jax.random.key(0), one, width=WIDTH, depth=DEPTH, scale=arguments.scale), []
     if start:
         before = json.loads(start.with_suffix(".json").read_text())["stages"]
-        net = eqx.tree_at(lambda n: n.environment, network(start, graphs[0], beta), one)
+        net = eqx.tree_at(lambda n: n.environment, network(start, graphs[0], arguments.scale), one)
     u = lambda x: -beta * jnp.sum(x).astype(jnp.float32)  # noqa: E731
     ahead = lambda state: -beta * jnp.sum(state == 1).astype(jnp.float32)  # noqa: E731
-    options = {"draws": 8, "exploration": 0.02, "balance": "subtb", "decomposition": "forward-looking"}
+    options = {"draws": 8, "exploration": 0.02, "balance": arguments.balance, "decomposition": "forward-looking"}
     objective = FlowBalance(u, partial_u=ahead, **options)
     options = {"rounds": arguments.rounds, "replay": 8, "remembered": 256, "updates": 1, "rounds_per_chunk": 20}
     process = FlowTraining(net, objective, environments=environments, rate=arguments.rate, ema=0.98, **options)
@@ -60,7 +60,7 @@ def train(arguments, path):
     arrays = eqx.filter(process.trained(carry), eqx.is_inexact_array)
     np.savez(path, *[np.asarray(leaf) for leaf in jax.tree.leaves(arrays)])
     stage = {"rounds": int(carry.round), "calls": int(carry.calls), "seconds": time.perf_counter() - began}
-    stage |= {"beta": beta, "graphs": count, **between}
+    stage |= {"beta": beta, "balance": arguments.balance, "scale": arguments.scale, "graphs": count, **between}
     path.with_suffix(".json").write_text(json.dumps({"stages": [*before, stage]}))
 
 
@@ -97,7 +97,7 @@ def draws(net, keys):
 
 def judge(path, seeds, kept):
     """Sizes of draws on every test graph, and of the greedy set."""
-    beta = json.loads(path.with_suffix(".json").read_text())["stages"][-1]["beta"]
+    scale = json.loads(path.with_suffix(".json").read_text())["stages"][-1]["scale"]
     for seed in seeds:
         row = kept.setdefault(str(seed), {})
         if "likeliest" in row:
@@ -107,7 +107,7 @@ def judge(path, seeds, kept):
         adjacency, present = np.zeros((size, size), bool), np.zeros(size, bool)
         adjacency[: len(graph), : len(graph)], present[: len(graph)] = graph, True
         net = eqx.tree_at(
-            lambda n: n.environment, network(path, adjacency, beta), IndependentSet(adjacency, present, MOST)
+            lambda n: n.environment, network(path, adjacency, scale), IndependentSet(adjacency, present, MOST)
         )
         states = np.asarray(draws(net, jax.random.split(jax.random.key(seed), TRIES)))[:, : len(graph)]
         assert all(is_maximal_independent(graph, state == 1) for state in states)
@@ -148,6 +148,10 @@ def main():
     )
     parser.add_argument("--rounds", type=int, default=600)
     parser.add_argument("--beta", type=float, default=32.0)
+    parser.add_argument("--balance", choices=("db", "subtb"), default="db")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="of the network's outputs; beta makes them of order one"
+    )
     parser.add_argument("--start", type=Path, help="weights of an earlier training, at a higher temperature say")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--train-graphs", type=int, default=64)
@@ -200,9 +204,9 @@ def main():
         columns=["method", "graphs", "mean size", "standard error over graphs"],
         rows=table,
         notes=[
-            f"Network: {DEPTH} layers of width {WIDTH}, subtrajectory balance, looking ahead, reward exp(beta |S|). "
+            f"Network: {DEPTH} layers of width {WIDTH}, looking ahead, reward exp(beta |S|). "
             + "; then ".join(
-                f"beta {t['beta']:g}, {t['rounds']} rounds of 8 trajectories on {t['graphs']} graphs of {t['smallest']} to {t['largest']} "
+                f"{t['balance']}, beta {t['beta']:g}, scale {t['scale']:g}, {t['rounds']} rounds of 8 trajectories on {t['graphs']} graphs of {t['smallest']} to {t['largest']} "
                 f"vertices, {t['seconds']:.0f} s"
                 for t in made["stages"]
             )

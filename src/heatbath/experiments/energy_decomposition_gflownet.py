@@ -192,7 +192,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "potential_updates": 1,
                 "dropout": 0.0,
                 "rate": 3e-2,
-                "last": 5e-3,
                 "chunk": 250,
             },
             "sampler": {"samples": 100_000},

@@ -2,7 +2,8 @@
 
 Arrays of trajectories are as long as the longest path there could be; where most end early, asking the network about the rest
 costs many times what the states that are there do. Their number is not known to the compiler: one program each for a few
-numbers, every one twice the one before, and the smallest that holds all states is run.
+numbers, every one twice the one before, and the smallest that holds all states is run. Gradients are taken within a program:
+that of a choice between programs would carry what each of them keeps for its way back.
 """
 
 from collections.abc import Callable
@@ -27,38 +28,36 @@ def sizes(count: int, shortest: int, longest: int) -> list[int]:
     return found
 
 
+def program(lengths: Int[Array, " n"], programs: list[int]) -> Int[Array, ""]:
+    """Which of the ``sizes`` holds all states of trajectories of ``lengths`` steps."""
+    return jnp.searchsorted(jnp.asarray(programs), jnp.sum(lengths + 1))
+
+
 def at_states(
     of_state: Callable[..., Float[Array, " p"]],
     lengths: Int[Array, " n"],
-    shortest: int,
+    size: int | None,
     context: PyTree,
     *arrays: Array,
 ) -> Float[Array, "n t1 p"]:
     """``of_state(context, *values)`` for every state of ``n`` trajectories; zeros after their ends.
 
-    lengths: steps of every trajectory, states 0..length are there; context: one per trajectory (leading axis n); arrays
-    (n, T+1, ...): what belongs to single states.
+    lengths: steps of every trajectory, states 0..length are there; size: no fewer than the states of all, None for arrays as
+    they are; context: one per trajectory (leading axis n); arrays (n, T+1, ...): what belongs to single states.
     """
     count, width = arrays[0].shape[:2]
-    programs = sizes(count, shortest, width - 1)
     here = jnp.arange(width) <= lengths[:, None]
-    if len(programs) == 1:
+    if size is None or size >= count * width:
         found = jax.vmap(lambda c, *rows: jax.vmap(lambda *values: of_state(c, *values))(*rows))(context, *arrays)
         return jnp.where(here[..., None], found, 0.0)
     ends = jnp.cumsum(lengths + 1)
-
-    def packed(size):
-        place = jnp.arange(size)
-        row = jnp.minimum(jnp.searchsorted(ends, place, side="right"), count - 1)
-        column = jnp.clip(place - (ends - lengths - 1)[row], 0, width - 1)
-        values = [array[row, column] for array in arrays]
-        contexts = jax.tree.map(lambda leaf: leaf[row], context)
-        found = jax.vmap(lambda c, *values: of_state(c, *values))(contexts, *values)
-        back = jnp.minimum((ends - lengths - 1)[:, None] + jnp.arange(width), size - 1)
-        return _unpacked(found, back, here, row, column, place < ends[-1])
-
-    branches = [lambda size=size: packed(size) for size in programs]
-    return jax.lax.switch(jnp.searchsorted(jnp.asarray(programs), ends[-1]), branches)
+    starts, place = ends - lengths - 1, jnp.arange(size)
+    row = jnp.minimum(jnp.searchsorted(ends, place, side="right"), count - 1)
+    column = jnp.clip(place - starts[row], 0, width - 1)
+    contexts = jax.tree.map(lambda leaf: leaf[row], context)
+    found = jax.vmap(of_state)(contexts, *(array[row, column] for array in arrays))
+    back = jnp.minimum(starts[:, None] + jnp.arange(width), size - 1)
+    return _unpacked(found, back, here, row, column, place < ends[-1])
 
 
 @jax.custom_vjp

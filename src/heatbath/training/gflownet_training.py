@@ -18,7 +18,7 @@ from heatbath.models.gflownets.rollout import Trajectory, forward, forward_many
 from heatbath.process import Chunk, Process
 from heatbath.random import named_key, step_key
 from heatbath.training.flat import Flat, factors, flattened, unflattened
-from heatbath.training.gflownet_packing import at_states
+from heatbath.training.gflownet_packing import at_states, program, sizes
 from heatbath.training.gflownet_watch import Watch
 from heatbath.training.objectives.gflownet import FlowBalance, labels
 from heatbath.training.optimiser import AdamW
@@ -187,23 +187,32 @@ class FlowTraining(Process):
         return jax.random.randint(key, (count,), 0, kinds, jnp.int32)
 
     def loss(
-        self, key: Key[Array, ""], model: PyTree, batch: Memory
+        self, key: Key[Array, ""], model: PyTree, batch: Memory, size: int | None = None
     ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
         """Mean loss of the flows and of the potentials over remembered trajectories, and what else is worth watching.
 
-        Where paths may end early, the network is asked about the states that are there, and what comes after the last end of the
-        batch is left out of sums over all parts of a path: steps are cut to the next of a few lengths, each half the following
-        one, so that nothing is compiled more than a few times.
+        With a ``size`` the network is asked about that many states, which must be no fewer than the batch has. What comes after
+        the last end of the batch is left out of sums over all parts of a path: steps are cut to the next of a few lengths, each
+        half the following one, so that nothing is compiled more than a few times.
         """
-        paths, env = batch.paths, self.model.environment
+        paths = batch.paths
         of_state = lambda c, *values: self.objective.of_state(self._at(model, c), *values)  # noqa: E731
         lengths = jnp.sum(paths.valid, axis=1)
-        said = at_states(of_state, lengths, env.shortest, batch.context, paths.states, *labels(paths))
+        said = at_states(of_state, lengths, size, batch.context, paths.states, *labels(paths))
         cuts = self._lengths()
         if len(cuts) == 1:
             return self._loss(key, model.log_z, said, batch)
         ways = [lambda n=n: self._loss(key, model.log_z, said[:, : n + 1], _cut(batch, n)) for n in cuts]
         return jax.lax.switch(jnp.searchsorted(jnp.asarray(cuts), jnp.max(lengths)), ways)
+
+    def slope(self, loss_of: Any, parts: PyTree, batch: Memory) -> Any:
+        """``jax.grad(loss_of, has_aux=True)(parts, size)``, with the smallest size of a few that holds all states."""
+        env, lengths = self.model.environment, jnp.sum(batch.paths.valid, axis=1)
+        programs = sizes(len(lengths), env.shortest, env.longest)
+        if len(programs) == 1:
+            return jax.grad(loss_of, has_aux=True)(parts, None)
+        ways = [lambda size=size: jax.grad(loss_of, has_aux=True)(parts, size) for size in programs]
+        return jax.lax.switch(program(lengths, programs), ways)
 
     def _lengths(self) -> list[int]:
         """Numbers of steps for which the loss is compiled, in rising order; the last is the longest there is."""
@@ -308,11 +317,11 @@ def _learn(training: FlowTraining, carry: FlowCarry, key: Array, fresh: Memory) 
         recalled = _recalled(training, carry, named_key(key, "replay"), training.replay)
         batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), fresh, recalled)
 
-    def loss_of(parts):
-        flow, potential, metrics = training.loss(key, _combined(training, parts), batch)
+    def loss_of(parts, size):
+        flow, potential, metrics = training.loss(key, _combined(training, parts), batch, size)
         return flow + potential, {"loss": flow, **metrics}
 
-    gradient, metrics = jax.grad(loss_of, has_aux=True)(_placed(training, carry.params))
+    gradient, metrics = training.slope(loss_of, _placed(training, carry.params), batch)
     return _stepped(training, carry, gradient, flows=True), metrics
 
 
@@ -320,8 +329,8 @@ def _learn_potentials(training: FlowTraining, carry: FlowCarry, key: Array) -> F
     """One step of the potentials alone, on remembered trajectories."""
     count = training.objective.draws + training.replay
     batch = _recalled(training, carry, named_key(key, "replay"), count)
-    loss_of = lambda parts: training.loss(key, _combined(training, parts), batch)[1]  # noqa: E731
-    return _stepped(training, carry, jax.grad(loss_of)(_placed(training, carry.params)), flows=False)
+    loss_of = lambda parts, size: (training.loss(key, _combined(training, parts), batch, size)[1], ())  # noqa: E731
+    return _stepped(training, carry, training.slope(loss_of, _placed(training, carry.params), batch)[0], flows=False)
 
 
 def _stepped(training: FlowTraining, carry: FlowCarry, gradient: PyTree, *, flows: bool) -> FlowCarry:
