@@ -36,10 +36,11 @@ PROBLEMS = {
             "problem": "bag",
             "bag": {"letters": 7, "size": 13, "needed": 7},
             "network": {"width": 128},
-            "training": {"rounds": 750, "draws": 32, "replay": 64, "updates": 1, "rate": 3e-3, "chunk": 25},
+            "training": {"rounds": 750, "draws": 32, "replay": 64, "updates": 2, "rate": 3e-3, "chunk": 25},
         },
         {
             "total variation 0.5": ("total_variation", 0.5),
+            "total variation 0.3": ("total_variation", 0.3),
             "60 % of modes": ("modes", 0.6),
             "90 % of modes": ("modes", 0.9),
         },
