@@ -52,12 +52,7 @@ TABLES = {
     ),
     "mushrooms": (
         {"training": {"validate_every": 100}},
-        {
-            "deep-nade": {
-                "network": {"hidden": 250},
-                "training": {"rate": 3e-3, "steps": 12_000, "schedule": "cosine", "patience": 1000},
-            }
-        },
+        {"deep-nade": {"training": {"rate": 3e-3, "steps": 40_000}}},
         ("nade", "deep-nade", "made"),
     ),
     "nips": (
