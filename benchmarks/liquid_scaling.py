@@ -172,6 +172,8 @@ def main():
             notes=[
                 "Energies are sums over all N (N - 1) / 2 pairs, everything counted; seconds are of processor time. Errors are those "
                 "of the logarithm, by leaving out one of 5 seeds of 2 chains, ladders or populations each.",
+                "Where U/N is above that of swap Monte Carlo by more than its error, a method has not equilibrated at this length, and its "
+                "cost is a lower bound.",
             ],
             data={"sizes": found, "temperature": TEMPERATURE},
         )
