@@ -122,7 +122,8 @@ class PooledProposal(Kernel):
 
     @property
     def evaluations(self) -> int:
-        return 2
+        """Weights of a pool of its own count; those of a shared one are asked for once per step, for all chains together."""
+        return 2 + (self.count if self.pool is None else 0)
 
     def init(self, key: Key[Array, ""], x: Array, u: LogDensity) -> PointState:
         machine_of(u)
@@ -148,7 +149,7 @@ class PooledProposal(Kernel):
         chosen = jnp.minimum(jnp.searchsorted(pool.sums, place, side="right"), self.count - 1)
         x = jnp.where(accepted, pool.states[chosen].astype(state.position.dtype), state.position)
         x = half_sweep(key_odd, machine, x, beta, 1)
-        return PointState(x, u(x)), KernelInfo(probability, accepted, finite, jnp.asarray(2, jnp.int32))
+        return PointState(x, u(x)), KernelInfo(probability, accepted, finite, jnp.asarray(self.evaluations, jnp.int32))
 
 
 def renewed(key: Key[Array, ""], parts: Any, u: LogDensity) -> Any:
