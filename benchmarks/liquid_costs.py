@@ -34,7 +34,7 @@ LIQUID = ternary_liquid()
 #: A chain is cooled from T = 5 in this many sweeps, whatever moves it later; its records are averaged to this many blocks.
 COOLING, BLOCKS = 3000, 200
 #: Sweeps (or steps) of one chain or ladder. The time step of the dynamics is twice the usual one, which it bears (see the docs).
-LENGTHS = {"swap": 20_000, "local": 600_000, "dynamics": 800_000, "tempering": 100_000}
+LENGTHS = {"swap": 20_000, "local": 3_000_000, "dynamics": 4_000_000, "tempering": 100_000}
 TIME_STEP = 0.01
 #: Rungs of the ladder, by factors of 1.22; a third of the exchanges are accepted.
 LADDER = (0.4, 0.49, 0.6, 0.73, 0.89, 1.09)
