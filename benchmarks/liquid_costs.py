@@ -6,6 +6,7 @@ N = 43, five seeds of independent units (chains, ladders, populations). The erro
 swap Monte Carlo, so that what all units get wrong together counts: for chains it depends on how long they are, and the cheapest
 length is taken. Starts, cooling, warm-up, pilot, fits and passes of a flow are counted. Pieces (one seed of one method) are kept
 in .cache; repeat the command until all are done. The populations go on to T = 0.35, for which they are not charged.
+``--methods flow --slower 8`` makes the slower populations that liquid_reference.py compares (``--populations .cache/liquid_costs/slower-8``).
 """
 
 import argparse
@@ -101,12 +102,15 @@ def ladders_of(seed: int, *, scale: float) -> dict:
     }
 
 
-def populations_of(method: str, seed: int, *, scale: float) -> dict:
+def populations_of(method: str, seed: int, *, scale: float, slower: int) -> dict:
     """U/N, c_V and ln Z ratios of independent populations at ``MARKS``, and what each cost until T = 0.4."""
-    members = max(20, round(scale * POPULATION["members"]))
+    settings = POPULATION | {
+        "members": max(20, round(scale * POPULATION["members"])),
+        "sweeps": slower * POPULATION["sweeps"],
+    }
     config = supercooled_liquid.LiquidConfig(
         temperatures=(*MARKS, 1.0),
-        population=supercooled_liquid.PopulationConfig(**POPULATION | {"members": members}),
+        population=supercooled_liquid.PopulationConfig(**settings),
         flow=supercooled_liquid.FlowConfig(**FLOW),
     )
     prepared, began, done, pilot = supercooled_liquid.prepare(config), time.process_time(), None, 0.0
@@ -125,6 +129,7 @@ def populations_of(method: str, seed: int, *, scale: float) -> dict:
     levels = dict(zip(config.temperatures, liquid_stages.level_of(config, ratio), strict=True))
     paid = column["evaluations"][:, : levels[TEMPERATURE] + 1].sum(1)
     return extra | {
+        "sweeps": settings["sweeps"],
         "energy": {f"{t:g}": (column["mean_energy"][:, levels[t]] / LIQUID.particles).tolist() for t in MARKS},
         "variance": {f"{t:g}": column["variance"][:, levels[t]].tolist() for t in MARKS},
         "log_z": {f"{t:g}": column["log_ratio"][:, : levels[t] + 1].sum(1).tolist() for t in MARKS},
@@ -183,12 +188,12 @@ def driven(process, seed: int):
     return carry
 
 
-def piece(method: str, seed: int, scale: float) -> dict:
+def piece(method: str, seed: int, scale: float, slower: int) -> dict:
     """One seed of one method."""
     if method == "tempering":
         return ladders_of(seed, scale=scale)
     if method in ("annealing", "flow"):
-        return populations_of(method, seed, scale=scale)
+        return populations_of(method, seed, scale=scale, slower=slower)
     return chains_of(method, seed, scale=scale)
 
 
@@ -199,9 +204,12 @@ def main():
     parser.add_argument("--no-relaxation", dest="relaxation", action="store_false", help="without the autocorrelation")
     parser.add_argument("--no-reference", dest="reference", action="store_false", help="only the pieces of --methods")
     parser.add_argument("--seconds", type=float, default=500.0, help="begin no new piece after this time")
+    parser.add_argument("--slower", type=int, default=1, help="populations with so many times the sweeps; no table")
     parser.add_argument("--work", type=Path, default=Path(".cache/liquid_costs"))
     arguments = parser.parse_args()
     work = arguments.work / ("quick" if arguments.quick else "full")
+    if arguments.slower > 1:
+        work, arguments.reference = work.with_name(f"slower-{arguments.slower}"), False
     work.mkdir(parents=True, exist_ok=True)
     scale, began, missing, data = 0.02 if arguments.quick else 1.0, time.monotonic(), [], {}
     jobs = [(method, seed) for seed in SEEDS for method in arguments.methods]
@@ -214,7 +222,7 @@ def main():
                 missing.append(path.stem)
                 continue
             once = {"reference": reference, "relaxation": relaxation}.get(method)
-            made = once(scale=scale) if once else piece(method, seed, scale)
+            made = once(scale=scale) if once else piece(method, seed, scale, arguments.slower)
             path.write_text(json.dumps(made))
         data.setdefault(method, []).append(json.loads(path.read_text()))
     if missing or not arguments.reference:

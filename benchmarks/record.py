@@ -35,6 +35,12 @@ def record(name: str, *, title: str, columns: list[str], rows: list[list], notes
     return path
 
 
+def earlier(name: str) -> dict:
+    """``data`` of results/NAME.json as it stands, empty where there is none: what a run that does not measure everything again keeps."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text())["data"] if path.exists() else {}
+
+
 def command() -> str:
     """The command line that is running, as one would type it in the project's root; folders elsewhere by their last name."""
     program = Path(sys.argv[0])
