@@ -19,7 +19,7 @@ jax.config.update("jax_enable_x64", True)
 
 import numpy as np
 from liquid_cost_model import SEEDS, combine
-from record import earlier, record
+from record import earlier, measured, record, stamp
 
 from heatbath.kernels.particle_engine import ParticleEngine
 from heatbath.samplers.base import run_to_end
@@ -181,7 +181,13 @@ def main():
     if missing:
         print(f"to do: {', '.join(missing)}; run the same command again")
     elif not arguments.quick:
-        write(earlier("liquid_reference") | data)
+        before, when = earlier("liquid_reference")
+        write(stamped(before, when) | stamped(data, stamp()))
+
+
+def stamped(data: dict, when: dict) -> dict:
+    """With date and commit beside every number that has none."""
+    return {name: {t: when | found for t, found in part.items()} for name, part in data.items()}
 
 
 def write(data: dict) -> None:
@@ -197,6 +203,7 @@ def write(data: dict) -> None:
             "Errors are standard errors over independent chains, ladders or seeds of four populations; deviations in combined standard errors.",
             "The reference is our own independent swap Monte Carlo in C, one chain per temperature, errors from 50 blocks.",
             f"Sweeps of a member per factor of e at T = 1, more where it is colder: {sweeps}.",
+            measured({name: next(iter(part.values())) for name, part in data.items()}),
         ],
         data=data,
     )

@@ -10,7 +10,6 @@ that FOLDER does not hold, or holds of fewer seeds, stay as they were measured b
 
 import argparse
 import dataclasses
-import datetime
 import json
 import os
 import time
@@ -20,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import jax
 import numpy as np
-from record import RESULTS, commit, record
+from record import RESULTS, measured, record, stamp
 
 from heatbath.experiments import nade, nade_stages
 from heatbath.experiments.config import build, merge
@@ -271,19 +270,6 @@ def _keep(every, rows, data):
         every[key] = row, values
 
 
-def measured(data):
-    """When and of which commit the rows are, in a sentence."""
-    when = {}
-    for key, values in data.items():
-        table, name = key.split(", ", 1)
-        of_then = when.setdefault(f"{values['date']}, commit {values['commit']}", {})
-        of_then.setdefault(table, []).append(WORDS[name.split(" ")[0]] + "".join(f" {n}" for n in name.split(" ")[1:]))
-    parts = (
-        f"{words}: " + "; ".join(f"{t} ({', '.join(n)})" for t, n in names.items()) for words, names in when.items()
-    )
-    return "Measured " + ". ".join(parts) + "."
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
@@ -307,7 +293,7 @@ def main():
         do = training if trains else baseline
         made, log_probs = do(table, name, fold, seed, quick=arguments.quick)
         np.savez(path.with_suffix(".npz"), allow_pickle=False, **log_probs)
-        path.write_text(json.dumps(made | {"date": datetime.date.today().isoformat(), "commit": commit()}))
+        path.write_text(json.dumps(made | stamp()))
         print(
             path.stem,
             {key: made[key] for key in ("valid", "steps", "test", "total_seconds") if key in made},

@@ -22,8 +22,7 @@ def record(name: str, *, title: str, columns: list[str], rows: list[list], notes
     content = {
         "title": title,
         "command": command(),
-        "date": datetime.date.today().isoformat(),
-        "commit": commit(),
+        **stamp(),
         "machine": machine(),
         "columns": columns,
         "rows": rows,
@@ -35,10 +34,28 @@ def record(name: str, *, title: str, columns: list[str], rows: list[list], notes
     return path
 
 
-def earlier(name: str) -> dict:
-    """``data`` of results/NAME.json as it stands, empty where there is none: what a run that does not measure everything again keeps."""
+def stamp() -> dict[str, str]:
+    """Date and commit of what is measured now."""
+    return {"date": datetime.date.today().isoformat(), "commit": commit()}
+
+
+def earlier(name: str) -> tuple[dict, dict[str, str]]:
+    """``data`` of results/NAME.json as it stands, and its stamp: what a run that does not measure everything again keeps."""
     path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text())["data"] if path.exists() else {}
+    if not path.exists():
+        return {}, {}
+    last = json.loads(path.read_text())
+    return last["data"], {key: last[key] for key in ("date", "commit")}
+
+
+def measured(stamps: dict[str, dict[str, str]]) -> str:
+    """A sentence that says which parts, by name, were measured when and at which commit."""
+    parts = {}
+    for name, when in stamps.items():
+        parts.setdefault((when["date"], when["commit"]), []).append(name)
+    return (
+        "Measured " + "; ".join(f"{d}, commit {c}: {', '.join(names)}" for (d, c), names in sorted(parts.items())) + "."
+    )
 
 
 def command() -> str:
