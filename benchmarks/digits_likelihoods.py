@@ -4,7 +4,8 @@
 
 ``digits`` are 10 000 digits of MNIST (8000 / 1000 / 1000), ``fashion`` all of Fashion-MNIST (54 000 / 6000 / 10 000), grey values as
 probabilities of a one, drawn once. Every finished training is kept in FOLDER as DATA-MODEL-SEED.json and a second call goes on;
-pieces named so by other programs (restricted and deep Boltzmann machines) come into the table as they are. Sizes are such that a
+pieces named so by other programs (restricted and deep Boltzmann machines) come into the table as they are, and rows of the results
+that FOLDER does not hold stay. Sizes are such that a
 training takes some minutes of one core. What is costly per row is evaluated on the first test rows only, and NADE on the same rows
 is shown beside it.
 """
@@ -21,7 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import equinox as eqx
 import jax
 import numpy as np
-from record import record
+from record import kept_rows, measured, record
 
 from heatbath.experiments import nade, nade_stages
 from heatbath.experiments.config import build, merge
@@ -187,6 +188,19 @@ def rows_of(found):
             rows.append([table, words, len(parts), text, f"{error:.2g}", tested, beside, bits])
             seconds = float(np.mean([part["total_seconds"] for part in parts]))
             data[f"{table}, {model} {orders}"] = {"nll": values, "row_error": error, "rows": tested, "seconds": seconds}
+    return rows, data
+
+
+def with_earlier(rows, data):
+    """Rows and numbers together with those of the results that were not measured since, in order, and the paper's."""
+    every, models = kept_rows("digits_likelihoods", rows, data), list(WORDS)
+
+    def place(key):
+        table, model, orders = key.replace(",", "").split(" ")
+        return table, models.index(model), int(orders)
+
+    keys = sorted(every, key=place)
+    rows, data = [every[key][0] for key in keys], {key: every[key][1] for key in keys}
     for words, nats in RECALLED:
         rows.append(
             [
@@ -233,6 +247,7 @@ def main():
     if arguments.quick:
         print(*rows, sep="\n")
         return
+    rows, data = with_earlier(rows, data)
     record(
         "digits_likelihoods",
         title="Binary digits and clothes: the NADE family, mixtures and Boltzmann machines",
@@ -258,6 +273,7 @@ def main():
             "draw of the pixels, and are not comparable with the digits here.",
             "Trainings are sized for minutes of one core: 500 hidden units (NADE), two layers of 250 (EoNADE), 8 channels beside one "
             "layer of 250 (ConvNADE).",
+            measured(data),
         ],
         data=data,
     )

@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import jax
 import numpy as np
-from record import RESULTS, measured, record, stamp
+from record import kept_rows, measured, record, stamp
 
 from heatbath.experiments import nade, nade_stages
 from heatbath.experiments.config import build, merge
@@ -234,18 +234,14 @@ def rows_of(found):
     return rows, data
 
 
-def kept_before(rows, data, earlier):
-    """Rows and numbers together with those of ``earlier`` results that have more seeds or were not measured since, in order.
-
-    ``earlier``: files, the oldest first; a file that does not exist holds nothing.
-    """
-    every = {}
-    for path in filter(Path.exists, earlier):
-        last = json.loads(path.read_text())
-        when = {"date": last["date"], "commit": last["commit"]}
-        _keep(every, last["rows"], {key: when | values for key, values in last["data"].items()})
-    _keep(every, rows, data)
+def with_earlier(rows, data):
+    """Rows and numbers together with those of the results that have more seeds or were not measured since, in order."""
+    every = kept_rows("nade_likelihoods", rows, data)
     tables, names = list(TABLES), list(WORDS)
+
+    def ensemble(key):
+        table, name = key.split(", ", 1)
+        return f"{table}, {name.split(' ')[0]}" if " " in name and name.split(" ")[0] in BUILT_AS else None
 
     def place(key):
         table, name = key.split(", ", 1)
@@ -253,21 +249,10 @@ def kept_before(rows, data, earlier):
 
     known = {f"{table}, {name}" for table, (_, _, models) in TABLES.items() for name in (*models, *nade.BASELINES)}
     keys = sorted((key for key in every if " ".join(key.split(" ")[:2]) in known), key=place)
+    # an ensemble of all seeds takes the place of smaller ones
+    largest = {ensemble(key): key for key in keys if ensemble(key)}
+    keys = [key for key in keys if not ensemble(key) or largest[ensemble(key)] == key]
     return [every[key][0] for key in keys], {key: every[key][1] for key in keys}
-
-
-def _keep(every, rows, data):
-    for row, (key, values) in zip(rows, data.items(), strict=True):
-        if key in every and len(values["nll"]) < len(every[key][1]["nll"]):
-            continue
-        if (
-            key.split(" ")[1] in BUILT_AS and key.count(" ") == 2
-        ):  # an ensemble of all seeds takes the place of a smaller one
-            for other in [
-                other for other in every if other.count(" ") == 2 and other.startswith(key[: key.rindex(" ")])
-            ]:
-                del every[other]
-        every[key] = row, values
 
 
 def main():
@@ -278,7 +263,6 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--work", type=Path, default=Path("/tmp/nade-likelihoods"))
-    parser.add_argument("--earlier", type=Path, nargs="*", default=[], help="other results whose rows are kept")
     arguments = parser.parse_args()
     tables, work = arguments.data.split(","), arguments.work
     seeds, prefix = (1 if arguments.quick else arguments.seeds), "quick-" if arguments.quick else ""
@@ -303,7 +287,7 @@ def main():
     if arguments.quick:
         print(*rows, sep="\n")
         return
-    rows, data = kept_before(rows, data, [*arguments.earlier, RESULTS / "nade_likelihoods.json"])
+    rows, data = with_earlier(rows, data)
     record(
         "nade_likelihoods",
         title="Test likelihoods of the NADE family on published splits",

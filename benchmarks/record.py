@@ -39,13 +39,28 @@ def stamp() -> dict[str, str]:
     return {"date": datetime.date.today().isoformat(), "commit": commit()}
 
 
+def _last(name: str) -> dict:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {"data": {}, "rows": [], "date": "", "commit": ""}
+
+
 def earlier(name: str) -> tuple[dict, dict[str, str]]:
     """``data`` of results/NAME.json as it stands, and its stamp: what a run that does not measure everything again keeps."""
-    path = RESULTS / f"{name}.json"
-    if not path.exists():
-        return {}, {}
-    last = json.loads(path.read_text())
+    last = _last(name)
     return last["data"], {key: last[key] for key in ("date", "commit")}
+
+
+def kept_rows(name: str, rows: list[list], data: dict[str, dict]) -> dict[str, tuple[list, dict]]:
+    """Rows and their numbers by key, with those of results/NAME.json that were not measured again or had more seeds (``nll``).
+
+    Row by row ``rows`` belong to ``data``; what results/NAME.json has behind them belongs to no key and is left out.
+    """
+    before, when = earlier(name)
+    found = {key: (row, when | values) for row, (key, values) in zip(_last(name)["rows"], before.items(), strict=False)}
+    for row, (key, values) in zip(rows, data.items(), strict=True):
+        if key not in found or len(values["nll"]) >= len(found[key][1]["nll"]):
+            found[key] = row, stamp() | values
+    return found
 
 
 def measured(stamps: dict[str, dict[str, str]]) -> str:
