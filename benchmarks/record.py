@@ -88,9 +88,10 @@ def command() -> str:
 def commit() -> str:
     """Short hash of the checkout, with a mark when the code differs from it; results and pages made from them do not count."""
     code = ("src", "benchmarks", "tests", "pyproject.toml")
-    git = lambda *words: subprocess.run(
-        ["git", *words], capture_output=True, text=True, check=False, cwd=RESULTS.parent
-    )  # noqa: E731
+
+    def git(*words):
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=False, cwd=RESULTS.parent)
+
     short = git("rev-parse", "--short", "HEAD").stdout.strip()
     return (short or "unknown") + ("-dirty" if git("diff", "HEAD", "--quiet", "--", *code).returncode else "")
 
