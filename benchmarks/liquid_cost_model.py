@@ -12,15 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from heatbath.experiments import liquid_results
+
 TEMPERATURE, GOAL, SEEDS, CHAINS = 0.4, 0.005, range(5), 4
-LABELS = {
-    "swap": "swap Monte Carlo",
-    "local": "local Monte Carlo",
-    "dynamics": "molecular dynamics",
-    "tempering": "parallel tempering",
-    "annealing": "population annealing",
-    "flow": "chain of flows",
-}
+LABELS = liquid_results.LABELS | {"flow": liquid_results.LABELS["flow-annealing"]}
 
 
 def compare(data: dict[str, list[dict]]) -> dict[str, Any]:

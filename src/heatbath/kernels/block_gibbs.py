@@ -15,7 +15,15 @@ from heatbath.state import LogDensity, ReducedEnergy
 from heatbath.targets.boltzmann_machines import BoltzmannMachine
 
 
-class BlockGibbs(Kernel):
+class MachineKernel(Kernel):
+    """A kernel of Boltzmann machines: its state is a configuration with its energy."""
+
+    def init(self, key: Key[Array, ""], x: Array, u: LogDensity) -> PointState:
+        machine_of(u)
+        return PointState(x, u(x))
+
+
+class BlockGibbs(MachineKernel):
     """One sweep: all units of the even layers anew given the odd ones, then the odd ones given the even ones.
 
     scan: ``"random"`` lets a coin say which half comes first (reversible), ``"sequential"`` always takes the odd layers first, so
@@ -31,10 +39,6 @@ class BlockGibbs(Kernel):
     @property
     def evaluations(self) -> int:
         return 2
-
-    def init(self, key: Key[Array, ""], x: Array, u: LogDensity) -> PointState:
-        machine_of(u)
-        return PointState(x, u(x))
 
     def step(self, key: Key[Array, ""], state: PointState, u: LogDensity) -> tuple[PointState, KernelInfo]:
         machine, beta = machine_of(u)

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Scalar
 
 from heatbath.errors import InvalidArgumentError
-from heatbath.kernels.base import Kernel, KernelInfo
-from heatbath.kernels.block_gibbs import clamped_means, half_sweep, machine_of
+from heatbath.kernels.base import KernelInfo
+from heatbath.kernels.block_gibbs import MachineKernel, clamped_means, half_sweep, machine_of
 from heatbath.kernels.metropolis import PointState, decide
 from heatbath.models.base import Distribution
 from heatbath.state import LogDensity
@@ -62,7 +62,7 @@ class Offers(eqx.Module):
         return total
 
 
-class VisibleProposal(Kernel):
+class VisibleProposal(MachineKernel):
     """Metropolis with an offered state of the even layers: accepted with min(1, w'/w); then the odd layers, given them.
 
     Two chains that are offered one state meet as soon as both take it, from whatever modes: the nearer q is to the machine, and
@@ -78,10 +78,6 @@ class VisibleProposal(Kernel):
     def evaluations(self) -> int:
         return 2
 
-    def init(self, key: Key[Array, ""], x: Array, u: LogDensity) -> PointState:
-        machine_of(u)
-        return PointState(x, u(x))
-
     def step(self, key: Key[Array, ""], state: PointState, u: LogDensity) -> tuple[PointState, KernelInfo]:
         machine, beta = _machine_of(u)
         key_place, key_accept, key_odd = jax.random.split(key, 3)
@@ -95,14 +91,18 @@ class VisibleProposal(Kernel):
 
 
 class Pool(NamedTuple):
-    """Offered states (state, unit), and running sums (state,) of their weights over the largest one, exp(``shift``)."""
+    """Offered states (state, unit), and running sums (state,) of their weights over the largest one, exp(``shift``).
+
+    ``finite`` is False when some weight was not; such a state is never chosen.
+    """
 
     states: Int[Array, "state unit"]
     sums: Float[Array, " state"]
     shift: Scalar
+    finite: Scalar
 
 
-class PooledProposal(Kernel):
+class PooledProposal(MachineKernel):
     """One of ``count`` offered states, or the present one, each with probability w / sum of w; then the odd layers.
 
     The more states are offered, the nearer this is to independent draws of the machine, and the sooner coupled chains meet: both
@@ -125,31 +125,29 @@ class PooledProposal(Kernel):
         """Weights of a pool of its own count; those of a shared one are asked for once per step, for all chains together."""
         return 2 + (self.count if self.pool is None else 0)
 
-    def init(self, key: Key[Array, ""], x: Array, u: LogDensity) -> PointState:
-        machine_of(u)
-        return PointState(x, u(x))
-
     def drawn(self, key: Key[Array, ""], u: LogDensity) -> Pool:
         """A fresh pool."""
         machine, beta = _machine_of(u)
         states, log_weights = jax.vmap(lambda k: self.offers.draw(k, machine, beta))(jax.random.split(key, self.count))
-        log_weights = jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)
+        finite = jnp.isfinite(log_weights)
+        log_weights = jnp.where(finite, log_weights, -jnp.inf)
         shift = jnp.max(log_weights)
-        return Pool(states, jnp.cumsum(jnp.exp(log_weights - shift)), shift)
+        return Pool(states, jnp.cumsum(jnp.exp(log_weights - shift)), shift, jnp.all(finite))
 
     def step(self, key: Key[Array, ""], state: PointState, u: LogDensity) -> tuple[PointState, KernelInfo]:
         machine, beta = _machine_of(u)
         key_pool, key_move, key_choice, key_odd = jax.random.split(key, 4)
         pool = self.drawn(key_pool, u) if self.pool is None else self.pool
         log_weight = self.offers.log_weight(machine, state.position, beta)
-        finite = jnp.isfinite(log_weight) & jnp.isfinite(pool.shift)
+        usable = jnp.isfinite(log_weight) & jnp.isfinite(pool.shift)
         probability = jax.nn.sigmoid(pool.shift + jnp.log(pool.sums[-1]) - log_weight)
-        accepted = finite & (jax.random.uniform(key_move, dtype=probability.dtype) < probability)
+        accepted = usable & (jax.random.uniform(key_move, dtype=probability.dtype) < probability)
         place = jax.random.uniform(key_choice, dtype=pool.sums.dtype) * pool.sums[-1]
         chosen = jnp.minimum(jnp.searchsorted(pool.sums, place, side="right"), self.count - 1)
         x = jnp.where(accepted, pool.states[chosen].astype(state.position.dtype), state.position)
         x = half_sweep(key_odd, machine, x, beta, 1)
-        return PointState(x, u(x)), KernelInfo(probability, accepted, finite, jnp.asarray(self.evaluations, jnp.int32))
+        finite, evaluations = usable & pool.finite, jnp.asarray(self.evaluations, jnp.int32)
+        return PointState(x, u(x)), KernelInfo(probability, accepted, finite, evaluations)
 
 
 def renewed(key: Key[Array, ""], parts: Any, u: LogDensity) -> Any:
