@@ -15,7 +15,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gflownet_peer import timed, total_variation, until
-from record import record
+from record import Pieces, record
 
 from heatbath.models.gflownets.enumeration import enumerate_states
 from heatbath.models.gflownets.environments import Bag, Hypergrid, Sequence
@@ -183,25 +182,6 @@ def theirs(python, name, path, options):
         print(name, done.stderr.strip().splitlines()[-1:], flush=True)
         return None
     return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-class Pieces:
-    """Measurements kept one by one in a file."""
-
-    def __init__(self, path, *, closed=False):
-        self.path, self.closed = path, closed
-        self.found = json.loads(path.read_text()) if path.exists() else {}
-
-    def get(self, name, make):
-        """The measurement of a name, made where it is not there; None where nothing is to be measured any more."""
-        if name not in self.found and self.closed:
-            return None
-        if name not in self.found:
-            began = time.perf_counter()
-            self.found[name] = make()
-            self.path.write_text(json.dumps(self.found))
-            print(name, f"{time.perf_counter() - began:.0f} s", str(self.found[name])[:150], flush=True)
-        return self.found[name]
 
 
 def rows_of_rates(pieces, kind, sides, arguments, peak):

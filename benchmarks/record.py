@@ -10,7 +10,10 @@ import platform
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -71,6 +74,27 @@ def measured(stamps: dict[str, dict[str, str]]) -> str:
     return (
         "Measured " + "; ".join(f"{d}, commit {c}: {', '.join(names)}" for (d, c), names in sorted(parts.items())) + "."
     )
+
+
+class Pieces:
+    """Measurements kept one by one in a JSON file, so that a second call goes on where the first was stopped; without a file they are made anew."""
+
+    def __init__(self, path: Path | None, *, closed: bool = False):
+        self.path, self.closed = path, closed
+        self.found = json.loads(path.read_text()) if path and path.exists() else {}
+
+    def get(self, name: str, make: Callable[[], Any]) -> Any:
+        """The measurement of a name, made where it is not there; None where nothing is to be measured any more."""
+        if name not in self.found and not self.closed:
+            began = time.perf_counter()
+            self.found[name] = make()
+            if self.path:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.write_text(json.dumps(self.found))
+            print(
+                name, f"{time.perf_counter() - began:.0f} s", str(self.found[name])[:150], file=sys.stderr, flush=True
+            )
+        return self.found.get(name)
 
 
 def command() -> str:

@@ -6,8 +6,7 @@ Each case is kept in FILE as soon as it is done, so an interrupted run goes on w
 """
 
 import argparse
-import json
-import sys
+import functools
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import numpy as np
-from record import record
+from record import Pieces, record
 from scipy import stats
 
 from heatbath.kinetics.collisions import collision_law
@@ -33,15 +32,8 @@ def main():
     parser.add_argument("--work", default=".cache/sheared_gas.json", help="where finished cases are kept")
     arguments = parser.parse_args()
     count = 2000 if arguments.quick else 100_000
-    kept = Path(arguments.work)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    done = json.loads(kept.read_text()) if kept.exists() and not arguments.quick else {}
-    for name, case in CASES.items():
-        if name not in done:
-            done[name] = case(count)
-            print(name, done[name], file=sys.stderr, flush=True)
-            if not arguments.quick:
-                kept.write_text(json.dumps(done))
+    pieces = Pieces(None if arguments.quick else Path(arguments.work))
+    done = {name: pieces.get(name, functools.partial(case, count)) for name, case in CASES.items()}
     if arguments.quick:
         return
     rows = [[name, row["asked"], row["found"]] for name, row in done.items()]

@@ -6,8 +6,7 @@ u = x^2/2, D = 1 + 0.6 sin 2x. Each case is kept in FILE as soon as it is done, 
 """
 
 import argparse
-import json
-import sys
+import functools
 from pathlib import Path
 
 import jax
@@ -16,7 +15,7 @@ jax.config.update("jax_enable_x64", True)
 
 import jax.numpy as jnp
 import numpy as np
-from record import record
+from record import Pieces, record
 
 from heatbath.estimators.stationarity import boltzmann_cdf, stationarity
 from heatbath.kernels import PositionDependentLangevin
@@ -59,15 +58,8 @@ def main():
     parser.add_argument("--work", default=".cache/state_dependent_diffusion.json", help="where finished cases are kept")
     arguments = parser.parse_args()
     count = 2000 if arguments.quick else 40_000
-    kept = Path(arguments.work)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    done = json.loads(kept.read_text()) if kept.exists() and not arguments.quick else {}
-    for name, case in CASES.items():
-        if name not in done:
-            done[name] = case(count)
-            print(name, done[name], file=sys.stderr, flush=True)
-            if not arguments.quick:
-                kept.write_text(json.dumps(done))
+    pieces = Pieces(None if arguments.quick else Path(arguments.work))
+    done = {name: pieces.get(name, functools.partial(case, count)) for name, case in CASES.items()}
     if arguments.quick:
         return
     record(
