@@ -171,9 +171,12 @@ def tables(found: dict[str, Any]) -> tuple[list[list[str]], list[str]]:
             f"T = {t}: {value:.4f} ± {error:.4f} ({z:+.1f} errors off)" for t, (value, error, z) in agreement.items()
         ]
         notes.append(f"{LABELS[name].capitalize()} at its temperatures: {'; '.join(parts)}.")
-    for t, (lags, values, errors) in found.get("relaxation", {}).items():
-        parts = [f"{v:.2f} ± {e:.2f} after {lag}" for lag, v, e in zip(lags, values, errors, strict=True)]
-        notes.append(
-            f"Autocorrelation of U under one-particle moves at T = {t}, from equilibrium: {', '.join(parts)} sweeps."
-        )
+    for moves, by_temperature in found.get("relaxation", {}).items():
+        unit = "steps" if moves == "dynamics" else "sweeps"
+        for t, (lags, values, errors) in by_temperature.items():
+            parts = [f"{v:.2f} ± {e:.2f} after {lag}" for lag, v, e in zip(lags, values, errors, strict=True)]
+            notes.append(
+                f"Autocorrelation of U under {LABELS[moves]} at T = {t}, from equilibrium: {', '.join(parts)} {unit}."
+            )
+    notes.append("A sweep of one-particle moves costs four energies, a step of the dynamics one.")
     return rows, notes

@@ -35,7 +35,7 @@ LIQUID = ternary_liquid()
 #: A chain is cooled from T = 5 in this many sweeps, whatever moves it later; its records are averaged to this many blocks.
 COOLING, BLOCKS = 3000, 200
 #: Sweeps (or steps) of one chain or ladder. The time step of the dynamics is twice the usual one, which it bears (see the docs).
-LENGTHS = {"swap": 20_000, "local": 3_000_000, "dynamics": 4_000_000, "tempering": 100_000}
+LENGTHS = {"swap": 20_000, "local": 12_000_000, "dynamics": 4_000_000, "tempering": 100_000}
 TIME_STEP = 0.01
 #: Rungs of the ladder, by factors of 1.22; a third of the exchanges are accepted.
 LADDER = (0.4, 0.49, 0.6, 0.73, 0.89, 1.09)
@@ -43,8 +43,11 @@ LADDER = (0.4, 0.49, 0.6, 0.73, 0.89, 1.09)
 POPULATION = {"populations": 4, "members": 60, "hottest": 5.0, "ratio": 1.08, "sweeps": 8000, "start_sweeps": 600}
 FLOW = {"members": 100, "sweeps": 600, "ratio": 1.12, "radial": 8, "steps": 1}
 MARKS = (0.35, 0.4, 0.5)
-#: Lags in sweeps at which the relaxation of U is looked at.
-RELAXATION = {1.0: (50, 200, 500, 1000, 2000), 0.6: (50, 200, 1000, 3000, 6000), 0.4: (50, 200, 1000, 3000, 10_000)}
+#: Lags in sweeps, or in steps of the dynamics (a sweep costs as many energies as four), at which the relaxation of U is looked at.
+RELAXATION = {
+    "local": {1.0: (50, 200, 500, 1000, 2000), 0.6: (50, 200, 1000, 3000, 6000), 0.4: (50, 200, 1000, 3000, 10_000)},
+    "dynamics": {0.4: (200, 800, 4000, 12_000, 40_000)},
+}
 
 
 def cooled(count: int, seed: int) -> tuple[Chains, float]:
@@ -161,23 +164,32 @@ def reference(*, scale: float) -> dict:
 
 
 def relaxation(*, scale: float) -> dict:
-    """Autocorrelation of U under one-particle moves, from equilibrium: by temperature, lags in sweeps, values, errors over chains.
+    """Autocorrelation of U from equilibrium, by moves and temperature: lags in sweeps or steps, values, errors over chains.
 
     60 chains that exchanged particles before; the mean is that of all records.
     """
-    found, each = {}, 50
-    for t, lags in RELAXATION.items():
-        chains, _ = cooled(60, 77_000)
-        exchanging, engine = ParticleEngine(LIQUID, exchange_share=0.2), ParticleEngine(LIQUID)
-        size, records = STEP_SIZE * np.sqrt(t), max(8, round(scale * 1.5 * lags[-1] / each))
-        chains, _ = exchanging.run(chains, 1 / t, size, sweeps=max(1, round(scale * 3000)))
-        _, moved = engine.run(chains, 1 / t, size, sweeps=each, records=records)
-        own = moved.energies - moved.energies.mean()
-        inside = [lag // each for lag in lags if lag // each < records]
-        products = np.array([(own[:, : records - k] * own[:, k:]).mean(1) for k in inside]) / (own**2).mean()
-        values = [products.mean(1).tolist(), (products.std(1, ddof=1) / np.sqrt(len(own))).tolist()]
-        found[f"{t:g}"] = [[k * each for k in inside], *values]
-    return found
+    return {
+        moves: {f"{t:g}": autocorrelation(moves, t, lags, scale=scale) for t, lags in by_temperature.items()}
+        for moves, by_temperature in RELAXATION.items()
+    }
+
+
+def autocorrelation(moves: str, t: float, lags: tuple[int, ...], *, scale: float) -> list[list]:
+    """That of one kind of moves at one temperature."""
+    chains, _ = cooled(60, 77_000)
+    exchanging, size = ParticleEngine(LIQUID, exchange_share=0.2), STEP_SIZE * np.sqrt(t)
+    chains, _ = exchanging.run(chains, 1 / t, size, sweeps=max(1, round(scale * 3000)))
+    engine = ParticleDynamics(LIQUID) if moves == "dynamics" else ParticleEngine(LIQUID)
+    each, records = lags[0], max(8, round(scale * 1.5 * lags[-1] / lags[0]))
+    _, moved = engine.run(chains, 1 / t, TIME_STEP if moves == "dynamics" else size, sweeps=each, records=records)
+    own = moved.energies - moved.energies.mean()
+    inside = [lag // each for lag in lags if lag // each < records]
+    products = np.array([(own[:, : records - k] * own[:, k:]).mean(1) for k in inside]) / (own**2).mean()
+    return [
+        [k * each for k in inside],
+        products.mean(1).tolist(),
+        (products.std(1, ddof=1) / np.sqrt(len(own))).tolist(),
+    ]
 
 
 def driven(process, seed: int):
