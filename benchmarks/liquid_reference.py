@@ -192,7 +192,8 @@ def stamped(data: dict, when: dict) -> dict:
 
 def write(data: dict) -> None:
     """results/liquid_reference.json."""
-    sweeps = ", ".join(f"{data[name]['0.4']['sweeps']} in {name}" for name in ("annealing", "flow"))
+    sweeps = {name: data[name]["0.4"].get("sweeps") for name in ("annealing", "flow") if name in data}
+    sweeps = ", ".join(f"{count} in {name}" for name, count in sweeps.items() if count)
     rows = [row(name.split("-")[0], float(t), found) for name, part in data.items() for t, found in part.items()]
     record(
         "liquid_reference",
