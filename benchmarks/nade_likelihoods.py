@@ -32,11 +32,14 @@ ORDERS = (1, 2, 16, 128)
 #: Tables of so many test rows that ensembles of 128 orders would take longer than the training.
 FEWER_ORDERS = {"mushrooms": (1, 2, 16)}
 #: Tables of real numbers; every seed after the first also has an order of its own, so that seeds together are an ensemble of orders.
-_REAL = {"network": {"hidden": 50, "components": 20}, "training": {"rate": 2e-2, "schedule": "cosine", "ema": 0.995}}
-#: Steps, weight decay and steps between validations of each.
+_REAL = {"network": {"components": 20}, "training": {"rate": 2e-2, "schedule": "cosine", "ema": 0.995}}
+#: Steps, weight decay, steps between validations and hidden units of each.
 _RED, _WHITE, _PARKINSONS = (
-    merge(_REAL, {"training": {"steps": steps, "decay": decay, "validate_every": every}})
-    for steps, decay, every in ((1500, 1.0, 50), (3600, 0.5, 200), (10_000, 0.3, 400))
+    merge(
+        _REAL,
+        {"training": {"steps": steps, "decay": decay, "validate_every": every}, "network": {"hidden": hidden}},
+    )
+    for steps, decay, every, hidden in ((1500, 1.0, 50, 50), (3600, 0.5, 200, 50), (10_000, 0.1, 400, 100))
 )
 _LAPLACE = {"network": {"law": "laplace"}}
 #: Names of the benchmark's own for models of the experiment.
