@@ -333,8 +333,9 @@ def main():
             arguments.work
             / f"{'quick-' if arguments.quick else ''}{name.replace(', ', '-').replace(' ', '-')}-{seed}.json"
         )
-        if not path.exists() and seed < len(kept.get(name, ())):
-            found.setdefault(name, []).append(when | kept[name][seed])
+        before = [run for place, run in enumerate(kept.get(name, ())) if run.get("seed", place) == seed]
+        if before and not path.exists():
+            found.setdefault(name, []).append(when | before[0] | {"seed": seed})
             continue
         if not path.exists():
             if (
@@ -348,7 +349,7 @@ def main():
                 continue
             path.write_text(json.dumps(make() | stamp()))
             new += 1
-        found.setdefault(name, []).append(json.loads(path.read_text()))
+        found.setdefault(name, []).append(json.loads(path.read_text()) | {"seed": seed})
     rows = table(found)
     print(*rows, sep="\n")
     if arguments.quick:
@@ -381,9 +382,12 @@ def main():
     notes.append(
         "Cut off: share of pairs of chains that had not met at the cap, at the end of the training; beyond zero the rule is not unbiased."
     )
-    notes.append(
-        measured({f"{name}, seed {seed}": run for name, runs in found.items() for seed, run in enumerate(runs)})
-    )
+    stamps, seeds = {}, {}
+    for name, runs in found.items():
+        for run in runs:
+            stamps[name, run["commit"]] = run
+            seeds.setdefault((name, run["commit"]), []).append(str(run["seed"]))
+    notes.append(measured({f"{key[0]} (seeds {', '.join(seeds[key])})": run for key, run in stamps.items()}))
     record(
         "boltzmann_machines",
         title="Boltzmann machines learned with and without bias",
