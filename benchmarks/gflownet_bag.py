@@ -1,7 +1,7 @@
 """Does a flow network learn the exact law of bags of 13 items of 7 kinds (77 520 states, modes drawn by lot)?
 
 Runs `heatbath run energy-decomposition-gflownet --preset full` once per method with one seed, as a user would; a run that has
-finished in FOLDER/METHOD is read, one that was stopped goes on. Asked: total variation between the network's law, by dynamic programming over all states, and the exact one, below
+finished in FOLDER/METHOD is read, one that was stopped goes on; methods that are not named keep what the results have of them. Asked: total variation between the network's law, by dynamic programming over all states, and the exact one, below
 0.05; log Z by the weights of its draws within 0.02 of the exact one.
 
     python benchmarks/gflownet_bag.py [--methods db,led] [--work FOLDER] [--quick]
@@ -14,10 +14,12 @@ import sys
 import tomllib
 from pathlib import Path
 
-from record import record
+from record import earlier, measured, record, stamp
 
 #: Learned decompositions come to the same law more slowly.
 MORE = {"led": ("training.rounds=12000",)}
+#: Methods in the order of the columns.
+ORDER = ("db", "led")
 QUICK = ("training.rounds=20", "training.chunk=10", "sampler.samples=1000")
 
 
@@ -41,15 +43,23 @@ def main():
     arguments = parser.parse_args()
     work = arguments.work.with_name("gflownet_bags_quick") if arguments.quick else arguments.work
     work.mkdir(parents=True, exist_ok=True)
-    columns, data, rounds = {}, {}, {}
+    kept, when = ({}, {}) if arguments.quick else earlier("gflownet_bag")
+    data = {name: when | found if name in ORDER else found for name, found in kept.items()}
     for method in arguments.methods.split(","):
         results = finished(work / method, method, QUICK if arguments.quick else MORE.get(method, ()))
-        columns[method], data[method] = judged(results)
         settings = tomllib.loads((work / method / "resolved.toml").read_text())
-        rounds[method] = settings["training"].pop("rounds")
-        data |= {"training": settings["training"] | {"methods": list(columns)}, "network": settings["network"]}
-    quantities = zip(*columns.values(), strict=True)
-    rows = [[found[0][0], *(value for _, value, _ in found), found[0][2]] for found in quantities]
+        found = results["gflownets"]
+        data[method] = {"weights": found["weights"], "history": found["methods"][0]["histories"][0]} | stamp()
+        data |= {"training": settings["training"] | {"methods": list(ORDER)}, "network": settings["network"]}
+        del data["training"]["rounds"]
+    columns = {
+        method: judged(**{part: data[method][part] for part in ("weights", "history")})
+        for method in ORDER
+        if method in data
+    }
+    rows = [
+        [found[0][0], *(value for _, value, _ in found), found[0][2]] for found in zip(*columns.values(), strict=True)
+    ]
     print(*rows, sep="\n")
     if arguments.quick:
         return
@@ -60,19 +70,17 @@ def main():
         rows=rows,
         notes=[
             "Total variation by dynamic programming over all 77 520 states, of the averaged network; one seed.",
-            f"Rounds: {', '.join(f'{count} of {method}' for method, count in rounds.items())}. Settings: {json.dumps(data['training'])}, network {json.dumps(data['network'])}.",
+            f"Settings: {json.dumps(data['training'])}, network {json.dumps(data['network'])}; learned decompositions (led) get more rounds.",
+            measured({method: data[method] for method in columns}),
         ],
         data=data,
     )
 
 
-def judged(results: dict) -> tuple[list[list], dict]:
-    """Rows of the table and what they were read from."""
-    found, weights = results["gflownets"], results["gflownets"]["weights"]
-    method = found["methods"][0]
-    history = method["histories"][0]
+def judged(weights: dict, history: dict) -> list[list]:
+    """Quantities of one network: name, value, and what is asked of it."""
     error = weights["log_z"] - weights["exact"]
-    rows = [
+    return [
         ["trajectories, one energy each", int(history["trajectories"][-1]), ""],
         ["modes met", f"{100 * history['modes'][-1]:.2f} %", ""],
         ["total variation", history["total_variation"][-1], "below 0.05"],
@@ -80,7 +88,6 @@ def judged(results: dict) -> tuple[list[list], dict]:
         ["log Z by weights, minus the exact one", f"{error:.5f} ± {weights['log_z_error']:.5f}", "below 0.02"],
         ["effective draws per draw", weights["ess"], ""],
     ]
-    return rows, {"weights": weights, "history": history}
 
 
 if __name__ == "__main__":
