@@ -1,6 +1,6 @@
 """What does the mean energy of the supercooled liquid at T = 0.4 cost, to an error of 0.005 per particle, by every method?
 
-    python benchmarks/liquid_costs.py [--quick] [--methods swap local dynamics tempering annealing flow] [--seconds 500]
+    python benchmarks/liquid_costs.py [--quick] [--methods swap local dynamics tempering annealing flow ...] [--seconds 500]
 
 N = 43, five seeds of independent units (chains, ladders, populations). The error is the root mean square distance from a long
 swap Monte Carlo, so that what all units get wrong together counts: for chains it depends on how long they are, and the cheapest
@@ -41,7 +41,10 @@ TIME_STEP = 0.01
 LADDER = (0.4, 0.49, 0.6, 0.73, 0.89, 1.09)
 #: Settings of the populations, the best of those tried (see the notes of the results).
 POPULATION = {"populations": 4, "members": 60, "hottest": 5.0, "ratio": 1.08, "sweeps": 8000, "start_sweeps": 600}
+#: What is different where dynamics moves the members.
+BY_DYNAMICS = {"sweeps": 2000, "moves": "dynamics"}
 FLOW = {"members": 100, "sweeps": 600, "ratio": 1.12, "radial": 8, "steps": 1}
+POPULATIONS = ("annealing", "annealing-dynamics", "flow", "flow-dynamics")
 MARKS = (0.35, 0.4, 0.5)
 #: Lags in sweeps, or in steps of the dynamics (a sweep costs as many energies as four), at which the relaxation of U is looked at.
 RELAXATION = {
@@ -107,18 +110,20 @@ def ladders_of(seed: int, *, scale: float) -> dict:
 
 def populations_of(method: str, seed: int, *, scale: float, slower: int) -> dict:
     """U/N, c_V and ln Z ratios of independent populations at ``MARKS``, and what each cost until T = 0.4."""
-    settings = POPULATION | {
-        "members": max(20, round(scale * POPULATION["members"])),
-        "sweeps": slower * POPULATION["sweeps"],
+    settings = POPULATION | (BY_DYNAMICS if method.endswith("-dynamics") else {})
+    settings |= {
+        "members": max(20, round(scale * settings["members"])),
+        "sweeps": slower * settings["sweeps"],
     }
     config = supercooled_liquid.LiquidConfig(
         temperatures=(*MARKS, 1.0),
         population=supercooled_liquid.PopulationConfig(**settings),
         flow=supercooled_liquid.FlowConfig(**FLOW),
+        chains=supercooled_liquid.ChainsConfig(time_step=TIME_STEP),
     )
     prepared, began, done, pilot = supercooled_liquid.prepare(config), time.process_time(), None, 0.0
-    extra = {}
-    if method == "flow":
+    extra, carried = {}, method.startswith("flow")
+    if carried:
         fitted = driven(liquid_stages.fits(prepared), 5000 + seed)
         done, pilot = {"flows": SimpleNamespace(carry=fitted)}, float(fitted.evaluations)
         remaining = np.asarray(fitted.variances)
@@ -128,7 +133,7 @@ def populations_of(method: str, seed: int, *, scale: float, slower: int) -> dict
         }
     table = np.asarray(driven(liquid_stages.cooling(prepared, done), 7000 + seed).found)
     column = {name: table[:, :, index] for index, name in enumerate(Level._fields)}
-    ratio = config.flow.ratio if method == "flow" else config.population.ratio
+    ratio = config.flow.ratio if carried else config.population.ratio
     levels = dict(zip(config.temperatures, liquid_stages.level_of(config, ratio), strict=True))
     paid = column["evaluations"][:, : levels[TEMPERATURE] + 1].sum(1)
     return extra | {
@@ -204,7 +209,7 @@ def piece(method: str, seed: int, scale: float, slower: int) -> dict:
     """One seed of one method."""
     if method == "tempering":
         return ladders_of(seed, scale=scale)
-    if method in ("annealing", "flow"):
+    if method.startswith(("annealing", "flow")):
         return populations_of(method, seed, scale=scale, slower=slower)
     return chains_of(method, seed, scale=scale)
 
@@ -212,7 +217,7 @@ def piece(method: str, seed: int, scale: float, slower: int) -> dict:
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="short runs; prints, records nothing")
-    parser.add_argument("--methods", nargs="+", default=[*LENGTHS, "annealing", "flow"])
+    parser.add_argument("--methods", nargs="+", default=[*LENGTHS, *POPULATIONS])
     parser.add_argument("--no-relaxation", dest="relaxation", action="store_false", help="without the autocorrelation")
     parser.add_argument("--no-reference", dest="reference", action="store_false", help="only the pieces of --methods")
     parser.add_argument("--seconds", type=float, default=500.0, help="begin no new piece after this time")
@@ -250,13 +255,14 @@ def main():
             "lengths": LENGTHS,
             "ladder": LADDER,
             "population": POPULATION,
+            "by_dynamics": BY_DYNAMICS,
             "flow": FLOW,
             "time_step": TIME_STEP,
         }
         record(
             "liquid_costs",
             title=f"Cost of U/N at T = {TEMPERATURE} to an error of {GOAL}, N = 43, everything counted",
-            columns=["method", "energies", "seconds", "cheapest unit", "bias of that unit", "flow cheaper by"],
+            columns=["method", "energies", "seconds", "cheapest unit", "bias of that unit", "flows cheaper by"],
             rows=rows,
             notes=notes,
             data=found | {"settings": settings},

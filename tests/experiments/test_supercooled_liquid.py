@@ -11,6 +11,7 @@ from heatbath.experiments.config import build, merge
 from heatbath.experiments.launch import start
 from heatbath.report import liquid as section
 from heatbath.report.record import read
+from heatbath.samplers.population_annealing import Level
 
 pytest.importorskip("numba", reason="needs the extra 'liquids'")
 
@@ -66,9 +67,10 @@ def test_few_units_are_not_over_trusted():
     assert many == pytest.approx(6.0, abs=0.1)
 
 
-def test_a_population_continues_bitwise():
-    """Every level has a key of its own, whatever happens between two of them."""
-    prepared = module.prepare(build(module.Config, SMALL))
+@pytest.mark.parametrize("moves", ["metropolis", "dynamics"])
+def test_a_population_continues_bitwise(moves):
+    """Every level has a key of its own, whatever happens between two of them; either kind of moves costs the same."""
+    prepared = module.prepare(build(module.Config, merge(SMALL, {"population": {"moves": moves}})))
     process, ends = liquid_stages.cooling(prepared), []
     for stop in (False, True):
         carry = process.begin(jax.random.key(1))
@@ -78,6 +80,9 @@ def test_a_population_continues_bitwise():
         ends.append(carry)
     np.testing.assert_array_equal(ends[0].positions, ends[1].positions)
     np.testing.assert_array_equal(ends[0].found, ends[1].found)
+    spent = ends[0].found[0, 1, Level._fields.index("evaluations")]
+    sweeps = liquid_stages.level_sweeps(600, *process.betas[:2])
+    assert spent == pytest.approx(32 * liquid_stages.SWEEP_COST * sweeps, rel=0.25)
 
 
 @pytest.mark.parametrize(

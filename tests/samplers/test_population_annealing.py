@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from heatbath.ensemble import Ensemble
-from heatbath.errors import InvalidArgumentError
+from heatbath.errors import InvalidArgumentError, NonFiniteError
 from heatbath.kernels import Langevin, RandomWalk
 from heatbath.models.bijections import Bijection
 from heatbath.samplers.population_annealing import population_annealing
-from heatbath.samplers.population_moves import KernelMoves, ParticleSweeps
+from heatbath.samplers.population_moves import DynamicsSteps, KernelMoves, ParticleSweeps
 from heatbath.state import ThermoState
 from heatbath.targets import liquids, toy
 
@@ -94,23 +94,46 @@ def test_impossible_runs_are_refused():
         KernelMoves(Langevin(0.1))
     with pytest.raises(InvalidArgumentError, match="steps"):
         KernelMoves(RandomWalk(0.8), 0)
+    with pytest.raises(InvalidArgumentError, match="time_step"):
+        DynamicsSteps(liquids.few_particles(3), time_step=0.0)
     with pytest.raises(InvalidArgumentError, match="one map per temperature"):
         population_annealing(key, TARGET, begin, BETAS, moves=moves, maps=[None])
     with pytest.raises(InvalidArgumentError, match="positive betas"):
         population_annealing(key, TARGET, begin, (), moves=moves)
 
 
-def test_particle_sweeps_meet_quadrature():
-    """Three particles cooled by compiled moves: log Z ratio, <U> and counts, over independent populations."""
+MOVES = {
+    "sweeps": lambda liquid: ParticleSweeps(liquid, 10, step_size=1.0, exchange_share=0.2),
+    "dynamics": lambda liquid: DynamicsSteps(liquid, 400, time_step=0.01),
+}
+
+
+@pytest.mark.parametrize("kind", MOVES)
+def test_compiled_moves_meet_quadrature(kind):
+    """Three particles cooled by compiled moves: log Z ratio, <U>, counts and the declared bias, over independent populations."""
     pytest.importorskip("numba", reason="needs the extra 'liquids'")
     liquid, members = liquids.few_particles(3), 300
     draw = jax.jit(lambda keys: jax.vmap(lambda key: liquid.sample(key, 0.5))(keys))
-    moves = ParticleSweeps(liquid, 10, step_size=1.0, exchange_share=0.2)
-    found = []
+    moves, found = MOVES[kind](liquid), []
     for seed in range(8):
         begin = Ensemble(draw(jax.random.split(jax.random.key(seed), members)), np.zeros(members), ThermoState(0.5))
         found.append(population_annealing(jax.random.key(seed + 50), liquid, begin, (1.0, 2.0), moves=moves))
     truth = liquid.log_z(2.0) - liquid.log_z(0.5)
     assert abs(z_score([np.exp(run.log_z_ratio - truth) for run in found], 1.0)) < 4.5
-    assert abs(z_score([run.levels[-1].mean_energy for run in found], liquid.exact(2.0).mean_energy)) < 4.5
-    assert found[0].levels[0].evaluations == pytest.approx(members * (1 + 10 * 4), rel=0.15)
+    energies = [run.levels[-1].mean_energy for run in found]
+    assert abs(z_score(energies, liquid.exact(2.0).mean_energy)) < 4.5
+    assert abs(z_score(energies, liquid.exact(1.5).mean_energy)) > 6, "another temperature would be noticed"
+    each = {"sweeps": 10 * 4, "dynamics": 400}[kind]
+    assert found[0].levels[0].evaluations == pytest.approx(members * (1 + each), rel=0.15)
+    assert (found[0].ensemble.bias is None) == (kind == "sweeps")
+
+
+def test_too_long_time_steps_are_refused():
+    """Dynamics that leaves the finite numbers says so, and names the step."""
+    pytest.importorskip("numba", reason="needs the extra 'liquids'")
+    liquid = liquids.few_particles(3)
+    draws = jax.vmap(lambda key: liquid.sample(key, 1.0))(jax.random.split(jax.random.key(0), 300))
+    begin = Ensemble(draws, np.zeros(300), ThermoState(1.0))
+    moves = DynamicsSteps(liquid, 600, time_step=0.06)
+    with pytest.raises(NonFiniteError, match=r"0\.06"):
+        population_annealing(jax.random.key(0), liquid, begin, (2.0,), moves=moves)

@@ -19,7 +19,7 @@ from heatbath.random import named_key
 from heatbath.samplers.base import Cost
 from heatbath.samplers.particle_chains import ParticleSampler
 from heatbath.samplers.population_annealing import Level, Population, advance_population, beginning
-from heatbath.samplers.population_moves import STEP_SIZE, ParticleSweeps
+from heatbath.samplers.population_moves import STEP_SIZE, DynamicsSteps, ParticleSweeps, PopulationMoves
 from heatbath.state import ThermoState
 from heatbath.targets.liquids import Liquid
 from heatbath.training import fit
@@ -44,8 +44,9 @@ class PopulationCarry(NamedTuple):
 class Cooling(Process):
     """Independent populations cooled from ``betas[0]`` to the last, with or without flows; one level at a time.
 
-    sweeps:  of every member (``level_sweeps``).
-    weights: (levels - 1, species, species, radial, time) of the flows, or None.
+    sweeps:    of every member (``level_sweeps``).
+    time_step: of dynamics that takes the place of sweeps; None for sweeps.
+    weights:   (levels - 1, species, species, radial, time) of the flows, or None.
     """
 
     target: Liquid
@@ -56,6 +57,7 @@ class Cooling(Process):
     start_sweeps: int = eqx.field(static=True)
     flow: TorusFlow | None = None
     weights: Any = None
+    time_step: float | None = eqx.field(static=True, default=None)
 
     def begin(self, key: Any) -> PopulationCarry:
         shape = (self.members, *self.target.space.event_shape)
@@ -78,7 +80,7 @@ class Cooling(Process):
         else:
             now = Population(jnp.asarray(carry.positions), jnp.asarray(carry.energies), jnp.asarray(carry.families))
             ends = (self.betas[level - 1], self.betas[level])
-            moves = level_moves(self.target, self.sweeps, ends)
+            moves = level_moves(self.target, self.sweeps, ends, self.time_step)
             population, found = advance_population(key, self.target, now, ends, moves, self.map_to(level))
         table = np.array(carry.found)
         table[index, level] = [float(value) for value in found]
@@ -114,6 +116,8 @@ class Cooling(Process):
 START_SHARE, START_STEPS = 0.25, 10
 #: U is recorded so many times at every level.
 RECORDS = 10
+#: Energies of a sweep of one-particle moves.
+SWEEP_COST = 4
 
 
 #: Sweeps per step in log T grow with this power of beta. What relaxes slowly (which species sits next to which) takes the longer
@@ -126,9 +130,11 @@ def level_sweeps(sweeps: int, before: float, after: float) -> float:
     return sweeps * (after**SLOWING - before**SLOWING) / SLOWING
 
 
-def level_moves(target: Liquid, sweeps: int, ends: tuple[float, float]) -> ParticleSweeps:
-    """The moves at a level, in whole records."""
+def level_moves(target: Liquid, sweeps: int, ends: tuple[float, float], time_step: float | None) -> PopulationMoves:
+    """The moves at a level, in whole records: sweeps, or with a ``time_step`` steps of dynamics that cost as many energies."""
     own = max(1, round(level_sweeps(sweeps, *ends)))
+    if time_step is not None:
+        return DynamicsSteps(target, SWEEP_COST * own, time_step=time_step, records=min(RECORDS, own))
     return ParticleSweeps(target, own, records=min(RECORDS, own))
 
 
@@ -179,6 +185,7 @@ class FlowFits(Process):
     flow: TorusFlow
     refine: int = eqx.field(static=True, default=0)
     rate: float = eqx.field(static=True, default=1e-4)
+    time_step: float | None = eqx.field(static=True, default=None)
 
     def begin(self, key: Any) -> FlowCarry:
         levels = len(self.betas)
@@ -201,7 +208,7 @@ class FlowFits(Process):
             ends, old = (self.betas[level - 1], self.betas[level]), jnp.asarray(carry.positions[level - 1])
             now = Population(old, jnp.asarray(carry.energies), jnp.arange(self.members, dtype=jnp.int32))
             population, found = advance_population(
-                key, self.target, now, ends, level_moves(self.target, self.sweeps, ends)
+                key, self.target, now, ends, level_moves(self.target, self.sweeps, ends, self.time_step)
             )
         positions, used = np.array(carry.positions), found.evaluations
         positions[level] = population.positions
@@ -308,7 +315,13 @@ def cooling(prepared: Any, done: Mapping[str, Any] | None = None) -> Cooling:
         settings.start_sweeps,
         flow,
         weights,
+        time_step_of(config),
     )
+
+
+def time_step_of(config: Any) -> float | None:
+    """That of the moves of populations; None for one-particle moves."""
+    return config.chains.time_step if config.population.moves == "dynamics" else None
 
 
 def fits(prepared: Any) -> FlowFits:
@@ -323,6 +336,7 @@ def fits(prepared: Any) -> FlowFits:
         empty_flow(prepared),
         settings.refine,
         settings.rate,
+        time_step_of(config),
     )
 
 
@@ -344,7 +358,7 @@ def _population_cost(prepared: Any, *, flows: bool) -> int:
     betas = cooling_betas(config, config.flow.ratio if flows else settings.ratio)
     maps = (1 + 4 * config.flow.steps) * (len(betas) - 1) if flows else 0
     sweeps = settings.start_sweeps + level_sweeps(settings.sweeps, betas[0], betas[-1])
-    per_member = 4 * sweeps + RECORDS * len(betas) + maps
+    per_member = SWEEP_COST * sweeps + RECORDS * len(betas) + maps
     return round(settings.populations * settings.members * per_member)
 
 
@@ -353,7 +367,7 @@ def _pilot_cost(prepared: Any) -> int:
     betas = cooling_betas(config, settings.ratio)
     sweeps = config.population.start_sweeps + level_sweeps(settings.sweeps, betas[0], betas[-1])
     refined = (len(betas) - 1) * settings.refine * 256
-    return round(settings.members * (4 * sweeps + (RECORDS + 3) * len(betas))) + refined
+    return round(settings.members * (SWEEP_COST * sweeps + (RECORDS + 3) * len(betas))) + refined
 
 
 def cost(prepared: Any) -> dict[str, int | None]:

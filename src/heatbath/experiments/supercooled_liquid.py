@@ -50,7 +50,9 @@ class PopulationConfig:
     """``populations`` independent ones of ``members``, cooled from the temperature ``hottest``.
 
     Every member begins there as a chain of its own, with ``start_sweeps`` sweeps; successive temperatures differ by the factor
-    ``ratio`` at most, and a member makes ``sweeps`` sweeps per factor of e at T = 1, more of them the colder it is.
+    ``ratio`` at most, and a member makes ``sweeps`` sweeps per factor of e at T = 1, more of them the colder it is. With the
+    ``moves`` "dynamics" it makes steps of dynamics (``chains.time_step``) that cost as many energies: they relax a cold liquid
+    sooner, and are biased by the time step.
     """
 
     populations: int = 8
@@ -59,6 +61,7 @@ class PopulationConfig:
     ratio: float = 1.08
     sweeps: int = 8000
     start_sweeps: int = 600
+    moves: Literal["metropolis", "dynamics"] = "metropolis"
 
 
 @dataclasses.dataclass(frozen=True)

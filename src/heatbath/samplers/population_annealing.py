@@ -77,7 +77,8 @@ def population_annealing(
 
     start:   an ensemble of ``target`` at start.state, equally weighted (``Ensemble.resample`` makes one so).
     betas:   the temperatures to come, one after the other; they may be spaced as one likes.
-    moves:   what every member does at each of them (``KernelMoves``, ``ParticleSweeps``).
+    moves:   what every member does at each of them (``KernelMoves``, ``ParticleSweeps``, ``DynamicsSteps``); the bias of inexact
+             ones is that of the ensemble.
     maps:    one bijection, or None, per temperature. Each must belong to the space of the target.
 
     Mean weights are unbiased for ratios of Z; averages have an error of order 1/R besides the statistical one, as in any
@@ -99,6 +100,7 @@ def population_annealing(
         ThermoState(before),
         np.asarray(population.energies),
         np.asarray(population.families),
+        bias=moves.bias,
     )
     return Annealed(ensemble, tuple(levels))
 

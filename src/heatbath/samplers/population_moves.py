@@ -1,4 +1,4 @@
-"""What moves a population at one temperature: steps of any exact kernel, or sweeps of compiled particle moves."""
+"""What moves a population at one temperature: steps of any exact kernel, sweeps of compiled particle moves, or dynamics."""
 
 import abc
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.kernels.base import Kernel
+from heatbath.kernels.particle_dynamics import ParticleDynamics
 from heatbath.kernels.particle_engine import ParticleEngine
 from heatbath.random import walker_keys
 from heatbath.state import ReducedEnergy, ThermoState
@@ -32,7 +33,9 @@ class PopulationMoved(NamedTuple):
 
 
 class PopulationMoves(abc.ABC):
-    """Moves of every member, independently, that leave exp(-beta U) invariant exactly."""
+    """Moves of every member, independently, that leave exp(-beta U) invariant: exactly, unless ``bias`` says why not."""
+
+    bias: str | None = None
 
     @abc.abstractmethod
     def __call__(self, key: Key[Array, ""], target: Target, positions: PyTree, beta: float) -> PopulationMoved:
@@ -81,12 +84,40 @@ def _kernel_moves(key, target, positions, beta, kernel: Kernel, steps: int):
 STEP_SIZE = 0.13
 
 
-class ParticleSweeps(PopulationMoves):
-    """``sweeps`` sweeps of one-particle moves of a liquid by compiled loops.
+class EngineMoves(PopulationMoves):
+    """``sweeps`` sweeps (or steps) of compiled loops with a step that is fixed beforehand.
 
-    Displacements are at most ``step_size`` sqrt(T) along each axis: fixed beforehand, since steps tuned on the members themselves
-    would make their moves depend on where they are. ``exchange_share`` of the moves are exchanges of unlike particles.
-    U is recorded ``records`` times, of which the later half is kept for averages; sweeps are rounded up to a multiple.
+    Steps tuned on the members themselves would make their moves depend on where they are. U is recorded ``records`` times, of
+    which the later half is kept for averages; sweeps are rounded up to a multiple.
+    """
+
+    def __init__(self, engine: ParticleEngine | ParticleDynamics, sweeps: int, records: int):
+        if min(sweeps, records) < 1:
+            raise InvalidArgumentError(f"expected one sweep and one record or more; found {sweeps} and {records}")
+        self.engine, self.sweeps, self.records = engine, sweeps, records
+
+    @abc.abstractmethod
+    def step(self, beta: float) -> float:
+        """Largest displacement, or time step, at ``beta``."""
+
+    def __call__(self, key, target, positions, beta):
+        seed = int(jax.random.bits(key, dtype=jnp.uint32))
+        begin, length = self.engine.begin(np.asarray(positions), seed), -(-self.sweeps // self.records)
+        chains, moved = self.engine.run(begin, beta, self.step(beta), sweeps=length, records=self.records)
+        return PopulationMoved(
+            jnp.asarray(chains.configurations),
+            jnp.asarray(chains.energies),
+            moved.acceptance,
+            moved.evaluations,
+            moved.energies[:, self.records // 2 :],
+        )
+
+
+class ParticleSweeps(EngineMoves):
+    """``sweeps`` sweeps of one-particle moves of a liquid.
+
+    Displacements are at most ``step_size`` sqrt(T) along each axis; ``exchange_share`` of the moves are exchanges of unlike
+    particles.
     """
 
     def __init__(
@@ -98,22 +129,29 @@ class ParticleSweeps(PopulationMoves):
         exchange_share: float = 0.0,
         records: int = 1,
     ):
-        if min(sweeps, records) < 1 or not step_size > 0:
-            raise InvalidArgumentError(
-                f"expected one sweep and record or more and a positive step; found {sweeps}, {records}, {step_size}"
-            )
-        self.engine = ParticleEngine(liquid, exchange_share=exchange_share)
-        self.sweeps, self.records, self.step_size = sweeps, records, float(step_size)
+        if not step_size > 0:
+            raise InvalidArgumentError(f"step_size must be positive; found {step_size}")
+        super().__init__(ParticleEngine(liquid, exchange_share=exchange_share), sweeps, records)
+        self.step_size = float(step_size)
 
-    def __call__(self, key, target, positions, beta):
-        seed = int(jax.random.bits(key, dtype=jnp.uint32))
-        begin = self.engine.begin(np.asarray(positions), seed)
-        step, length = self.step_size / np.sqrt(beta), -(-self.sweeps // self.records)
-        chains, moved = self.engine.run(begin, beta, step, sweeps=length, records=self.records)
-        return PopulationMoved(
-            jnp.asarray(chains.configurations),
-            jnp.asarray(chains.energies),
-            moved.acceptance,
-            moved.evaluations,
-            moved.energies[:, self.records // 2 :],
-        )
+    def step(self, beta: float) -> float:
+        return self.step_size / np.sqrt(beta)
+
+
+class DynamicsSteps(EngineMoves):
+    """``steps`` steps of Langevin dynamics of a liquid, one energy with its forces each.
+
+    The ``time_step`` is that at T <= 1; above it falls as 1 / sqrt(T), since particles are faster. It biases the population; the
+    attribute ``bias`` declares it. Velocities are drawn anew for every call.
+    """
+
+    bias = "molecular dynamics with a finite time step"
+
+    def __init__(self, liquid: Liquid, steps: int = 200, *, time_step: float = 0.005, records: int = 1):
+        if not time_step > 0:
+            raise InvalidArgumentError(f"time_step must be positive; found {time_step}")
+        super().__init__(ParticleDynamics(liquid), steps, records)
+        self.time_step = float(time_step)
+
+    def step(self, beta: float) -> float:
+        return self.time_step * min(1.0, np.sqrt(beta))
