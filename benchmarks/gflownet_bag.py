@@ -17,7 +17,7 @@ from pathlib import Path
 from record import earlier, measured, record, stamp
 
 #: Learned decompositions come to the same law more slowly.
-MORE = {"led": ("training.rounds=12000",)}
+MORE = {"led": ("training.rounds=16000",)}
 #: Methods in the order of the columns.
 ORDER = ("db", "led")
 QUICK = ("training.rounds=20", "training.chunk=10", "sampler.samples=1000")
