@@ -49,30 +49,41 @@ def pytest_addoption(parser):
 
 
 class Recorder:
-    """Collects outcomes, durations and recorded figures of a session (``make validate``)."""
+    """Collects outcomes, durations and recorded figures of a session (``make validate``); tests that did not run keep theirs."""
 
     def __init__(self, name):
-        self.name, self.rows = name, []
+        self.name, self.found = name, {}
 
     def pytest_runtest_logreport(self, report):
         if report.when == "call" or (report.when == "setup" and report.outcome != "passed"):
             figures = "; ".join(f"{key} {value}" for key, value in report.user_properties)
-            self.rows.append([report.nodeid.removeprefix("tests/"), report.outcome, round(report.duration, 1), figures])
+            outcome = {"outcome": report.outcome, "seconds": round(report.duration, 1), "figures": figures}
+            self.found[report.nodeid.removeprefix("tests/")] = outcome
 
     def pytest_sessionfinish(self):
         import sys
 
         sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-        from record import record
+        from record import earlier, record, stamp
 
+        new = {test: outcome | stamp() for test, outcome in self.found.items()}
+        every = {test: row for test, row in earlier(self.name)[0].items() if exists(test)} | new
+        columns = ("outcome", "seconds", "figures", "date", "commit")
         record(
             self.name,
             title="Long checks (`make validate`)",
-            columns=["check", "outcome", "seconds", "figures"],
-            rows=self.rows,
+            columns=["check", *columns],
+            rows=[[test, *(every[test][column] for column in columns)] for test in sorted(every)],
             notes=["Each line is a test marked `slow`; its docstring says what would be wrong if it failed."],
-            data={},
+            data={test: every[test] for test in sorted(every)},
         )
+
+
+def exists(test):
+    """Whether the file of a test still holds a function of its name."""
+    file, _, name = test.partition("::")
+    path = Path(__file__).parent / file
+    return path.exists() and f"def {name.partition('[')[0]}(" in path.read_text()
 
 
 def pytest_configure(config):
