@@ -248,15 +248,16 @@ def _means(found: Mapping[str, Any]) -> Table:
     rows = []
     names = list(found["methods"])
     for k, t in enumerate(found["temperatures"]):
-        cells = [Cell(f"T = {number(t)}")]
+        cells = [Cell(number(t))]
         for name in names:
             method = found["methods"][name]
             z = method.get("deviations")
-            remark = "" if z is None else f"{z[k]:+.1f} σ".replace("-", "−")
-            cells.append(Cell(with_error(method["energy"][k], method["energy_error"][k]), remark))
+            value, _, error = with_error(method["energy"][k], method["energy_error"][k]).partition(" ± ")
+            away = "" if z is None else f", {z[k]:+.1f} σ".replace("-", "−")
+            cells.append(Cell(value, f"± {error}{away}"))
         rows.append(cells)
-    note = "Below each number its distance from swap Monte Carlo as a normal deviate; errors are between independent units."
-    return Table(["", *(_label(found, name) for name in names)], rows, "Mean energy per particle", note)
+    note = "Below each number its standard error between independent units, and its distance from swap Monte Carlo as a normal deviate."
+    return Table(["T", *(_label(found, name) for name in names)], rows, "Mean energy per particle", note)
 
 
 def _costs(found: Mapping[str, Any]) -> Table:
