@@ -256,7 +256,7 @@ def _means(found: Mapping[str, Any]) -> Table:
             away = "" if z is None else f", {z[k]:+.1f} σ".replace("-", "−")
             cells.append(Cell(value, f"± {error}{away}"))
         rows.append(cells)
-    note = "Below each number its standard error between independent units, and its distance from swap Monte Carlo as a normal deviate."
+    note = "Below each number its error between independent units, and its distance from swap Monte Carlo as a normal deviate."
     return Table(["T", *(_label(found, name) for name in names)], rows, "Mean energy per particle", note)
 
 
