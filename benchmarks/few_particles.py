@@ -4,7 +4,8 @@
 
 Local and swap Monte Carlo, dynamics, parallel tempering, population annealing and the chain of flows at T = 1, and from T = 2 to 1,
 against quadrature (Fourier sums), with standard errors of about 1e-4 per particle. No sampler is helped: chains begin at random,
-and populations as chains at T = 2. Pieces are kept in .cache; repeat the command until all are done.
+and populations as chains at T = 2. Pieces are kept in .cache; repeat the command until all are done. What is not run again keeps
+what the results have of it.
 """
 
 import argparse
@@ -22,7 +23,7 @@ jax.config.update("jax_enable_x64", True)
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from record import record
+from record import earlier, measured, record, stamp
 
 from heatbath.ensemble import Ensemble
 from heatbath.estimators import mbar
@@ -42,7 +43,7 @@ STEP = 1.5
 OPTIONS = {
     "local Monte Carlo": ({}, 10, 200_000),
     "swap Monte Carlo": ({"exchange_share": 0.2}, 10, 200_000),
-    "molecular dynamics": ({"moves": "dynamics", "time_step": 0.01}, 50, 100_000),
+    "molecular dynamics": ({"moves": "dynamics", "time_step": 0.01}, 50, 400_000),
 }
 METHODS = (*list(OPTIONS)[:2], "parallel tempering", "population annealing", "chain of flows", "molecular dynamics")
 #: Ladders side by side, and records of each, ten sweeps apart.
@@ -163,7 +164,7 @@ def populations(liquid: Liquid, shorter: int, *, flow: bool) -> dict:
     }
 
 
-def rows_of(count: int, name: str, found: dict) -> list[list[str]]:
+def rows_of(count: int | str, name: str, found: dict) -> list[list[str]]:
     """Lines of the table."""
     return [
         [str(count), name, what, f"{value:.5f} ± {error:.5f}", f"{truth:.5f}", f"{(value - truth) / error:+.1f}"]
@@ -181,7 +182,8 @@ def main():
     arguments = parser.parse_args()
     work = arguments.work / ("quick" if arguments.quick else "full")
     work.mkdir(parents=True, exist_ok=True)
-    began, rows, data, missing = time.monotonic(), [], {}, []
+    (kept, when), began, found_now, missing = earlier("few_particles"), time.monotonic(), {}, []
+    stamps = kept.pop("measured", dict.fromkeys(kept, when))
     shorter = 200 if arguments.quick else 1
     for count in arguments.counts:
         liquid = few_particles(count)
@@ -200,29 +202,26 @@ def main():
                     missing.append(path.stem)
                     continue
                 path.write_text(json.dumps(compute()))
-            found = json.loads(path.read_text())
-            data[path.stem] = found
-            rows += rows_of(count, name, found)
-            for row in rows_of(count, name, found):
+            found_now[path.stem] = json.loads(path.read_text())
+            for row in rows_of(count, name, found_now[path.stem]):
                 print(*row, f"{time.monotonic() - began:.0f} s", sep="  ", flush=True)
     if missing:
         print(f"to do: {', '.join(missing)}; run the same command again")
     elif not arguments.quick:
+        data, stamps = kept | found_now, stamps | dict.fromkeys(found_now, stamp())
         record(
             "few_particles",
             title="Few particles of the liquid at T = 1 by every sampler, against quadrature",
             columns=["N", "method", "quantity", "found", "exact", "deviation"],
-            rows=rows,
+            rows=[row for stem, found in data.items() for row in rows_of(*stem.split(" ", 1), found)],
             notes=[
                 f"Errors are standard errors over {UNITS} independent chains, groups of ladders or populations; deviations in "
                 "standard errors.",
-                *(
-                    ["Molecular dynamics has a time step of 0.01 and is biased by it."]
-                    * ("molecular dynamics" in arguments.methods)
-                ),
+                "Molecular dynamics has a time step of 0.01 and is biased by it.",
                 "ln Z of chains by MBAR over the two temperatures; of populations by their weights.",
+                measured(stamps),
             ],
-            data=data,
+            data=data | {"measured": stamps},
         )
 
 
