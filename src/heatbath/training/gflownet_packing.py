@@ -7,6 +7,7 @@ that of a choice between programs would carry what each of them keeps for its wa
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -43,12 +44,17 @@ def at_states(
     """``of_state(context, *values)`` for every state of ``n`` trajectories; zeros after their ends.
 
     lengths: steps of every trajectory, states 0..length are there; size: no fewer than the states of all, None for arrays as
-    they are; context: one per trajectory (leading axis n); arrays (n, T+1, ...): what belongs to single states.
+    they are; context: one per trajectory (leading axis n), or None; arrays (n, T+1, ...): what belongs to single states. Without
+    contexts all states are one axis for the network, which makes its products of matrices faster by a half.
     """
     count, width = arrays[0].shape[:2]
     here = jnp.arange(width) <= lengths[:, None]
     if size is None or size >= count * width:
-        found = jax.vmap(lambda c, *rows: jax.vmap(lambda *values: of_state(c, *values))(*rows))(context, *arrays)
+        if context is None:
+            flat = (array.reshape(count * width, *array.shape[2:]) for array in arrays)
+            found = jax.vmap(partial(of_state, None))(*flat).reshape(count, width, -1)
+        else:
+            found = jax.vmap(lambda c, *rows: jax.vmap(partial(of_state, c))(*rows))(context, *arrays)
         return jnp.where(here[..., None], found, 0.0)
     ends = jnp.cumsum(lengths + 1)
     starts, place = ends - lengths - 1, jnp.arange(size)

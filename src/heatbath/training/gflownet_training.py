@@ -173,9 +173,9 @@ class FlowTraining(Process):
         many = lambda leaf: jnp.zeros((self.remembered, *leaf.shape), leaf.dtype)  # noqa: E731
         return Memory(jax.tree.map(many, path), many(energies), jnp.zeros(self.remembered, jnp.int32))
 
-    def _at(self, model: PyTree, context: Int[Array, ""]) -> PyTree:
+    def _at(self, model: PyTree, context: Int[Array, ""] | None) -> PyTree:
         """The network in the environment number ``context``."""
-        if self.environments is None:
+        if self.environments is None or context is None:
             return model
         chosen = jax.tree.map(lambda leaf: leaf[context], self.environments)
         return eqx.tree_at(lambda m: m.environment, model, chosen)
@@ -198,7 +198,8 @@ class FlowTraining(Process):
         paths = batch.paths
         of_state = lambda c, *values: self.objective.of_state(self._at(model, c), *values)  # noqa: E731
         lengths = jnp.sum(paths.valid, axis=1)
-        said = at_states(of_state, lengths, size, batch.context, paths.states, *labels(paths))
+        contexts = None if self.environments is None else batch.context
+        said = at_states(of_state, lengths, size, contexts, paths.states, *labels(paths))
         cuts = self._lengths()
         if len(cuts) == 1:
             return self._loss(key, model.log_z, said, batch)

@@ -107,7 +107,9 @@ class FlowBalance(Objective):
         it was reached from, its log flow, and the potential of the action.
         """
         heads = model.heads(state)
-        return jnp.stack([heads.log_forward[action], heads.log_back[way], heads.log_flow, heads.potential[action]])
+        # Potentials that nobody uses are left out here, since their gradients of zero would cost as much as any.
+        potential = heads.potential[action] if self.decomposition == "learned" else jnp.zeros_like(heads.log_flow)
+        return jnp.stack([heads.log_forward[action], heads.log_back[way], heads.log_flow, potential])
 
     def of_numbers(
         self,
