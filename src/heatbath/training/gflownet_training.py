@@ -5,6 +5,7 @@ takes gradient steps on fresh and remembered trajectories alike. Potentials are 
 learn from costs nothing (Jang et al., arXiv 2310.03301, algorithm 1).
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from heatbath.errors import InvalidArgumentError
+from heatbath.models.gflownets.network import log_even_back
 from heatbath.models.gflownets.rollout import Trajectory, forward, forward_many
 from heatbath.process import Chunk, Process
 from heatbath.random import named_key, step_key
@@ -199,7 +201,15 @@ class FlowTraining(Process):
         of_state = lambda c, *values: self.objective.of_state(self._at(model, c), *values)  # noqa: E731
         lengths = jnp.sum(paths.valid, axis=1)
         contexts = None if self.environments is None else batch.context
-        said = at_states(of_state, lengths, size, contexts, paths.states, *labels(paths))
+        held = (paths.states, *labels(paths))
+        if self._ends_are_known(model):
+            early = at_states(of_state, lengths - 1, None, contexts, *(leaf[:, :-1] for leaf in held))
+            last = jax.vmap(partial(log_even_back, model.environment))(paths.states[:, -1], held[2][:, -1])
+            said = jnp.concatenate(
+                [early, jnp.zeros_like(early[:, :1]).at[:, 0, 1].set(last.astype(early.dtype))], axis=1
+            )
+        else:
+            said = at_states(of_state, lengths, size, contexts, *held)
         cuts = self._lengths()
         if len(cuts) == 1:
             return self._loss(key, model.log_z, said, batch)
@@ -214,6 +224,11 @@ class FlowTraining(Process):
             return jax.grad(loss_of, has_aux=True)(parts, None)
         ways = [lambda size=size: jax.grad(loss_of, has_aux=True)(parts, size) for size in programs]
         return jax.lax.switch(program(lengths, programs), ways)
+
+    def _ends_are_known(self, model: PyTree) -> bool:
+        """Whether losses know all of finished objects without the network: one place for them all, and an even policy back."""
+        env = self.model.environment
+        return self.environments is None and env.shortest == env.longest and not getattr(model, "learned_back", True)
 
     def _lengths(self) -> list[int]:
         """Numbers of steps for which the loss is compiled, in rising order; the last is the longest there is."""

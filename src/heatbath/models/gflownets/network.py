@@ -119,6 +119,11 @@ class GFlowNet(eqx.Module):
         )
 
 
+def log_even_back(environment: Environment, state: Int[Array, " k"], way: Int[Array, ""]) -> Float[Array, ""]:
+    """Log probability of one way back from a state by the even policy over all that are allowed."""
+    return masked_log_softmax(jnp.zeros(environment.ways_back), environment.allowed_back(state))[way]
+
+
 def masked_log_softmax(logits: Float[Array, "*batch n"], allowed: Bool[Array, "*batch n"]) -> Float[Array, "*batch n"]:
     """Log softmax over the allowed entries, -inf elsewhere; all -inf where none is allowed. Gradients stay finite."""
     safe = jnp.where(allowed, logits, -1e9)
