@@ -16,7 +16,7 @@ from pathlib import Path
 
 from record import earlier, measured, record, stamp
 
-#: Learned decompositions come to the same law more slowly.
+#: Learned decompositions come to the same law more slowly: with 5000 and 12 000 rounds the flow out of the start was off by 0.042 and 0.021.
 MORE = {"led": ("training.rounds=16000",)}
 #: Methods in the order of the columns.
 ORDER = ("db", "led")

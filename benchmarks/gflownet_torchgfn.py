@@ -1,5 +1,7 @@
 """torchgfn's side of ``gflownet_peer.py``: its hypergrid, and bags and words as environments of its kind."""
 
+import abc
+
 import torch
 from gfn.env import DiscreteEnv
 from gfn.estimators import DiscretePolicyEstimator
@@ -21,13 +23,13 @@ class _Built(DiscreteEnv):
         start, end = torch.zeros(width, dtype=torch.long), torch.full((width,), -1, dtype=torch.long)
         super().__init__(letters + 1, start, (width,), sf=end)
 
+    @abc.abstractmethod
     def taken(self, tensor):
         """Steps that lead to a state."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def back(self, tensor):
         """Which steps may have been the last."""
-        raise NotImplementedError
 
     def make_states_class(self):
         env = self

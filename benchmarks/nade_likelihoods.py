@@ -2,8 +2,8 @@
 
     python benchmarks/nade_likelihoods.py [--quick] [--data dna,mushrooms,...] [--seeds 5] [--work FOLDER] [--minutes 5]
 
-Hyperparameters were chosen by held-out rows of the first seed, whose likelihoods of test rows were seen meanwhile; later seeds are
-not so touched. A seed fixes the start, the batches and the orders; of the tables of real numbers every seed is the mean over all ten folds. Every finished training is kept in
+Hyperparameters were chosen by held-out rows of the first seed (of Parkinsons: of three folds of the first and third), whose
+likelihoods of test rows were seen meanwhile; other seeds are not so touched. A seed fixes the start, the batches and the orders; of the tables of real numbers every seed is the mean over all ten folds. Every finished training is kept in
 FOLDER. With --minutes the script stops before the first training that begins later; a second call goes on. Rows of the results
 that FOLDER does not hold, or holds of fewer seeds, stay as they were measured before, with date and commit of then.
 """

@@ -45,7 +45,7 @@ def at_states(
 
     lengths: steps of every trajectory, states 0..length are there; size: no fewer than the states of all, None for arrays as
     they are; context: one per trajectory (leading axis n), or None; arrays (n, T+1, ...): what belongs to single states. Without
-    contexts all states are one axis for the network, which makes its products of matrices faster by a half.
+    contexts all states are one axis for the network: its products of matrices are faster so, above all on the way back.
     """
     count, width = arrays[0].shape[:2]
     here = jnp.arange(width) <= lengths[:, None]
