@@ -159,6 +159,35 @@ def test_losses_of_trajectories_of_different_lengths(balance, decomposition):
     assert not np.allclose(jnp.mean(short), one[0], rtol=1e-3)
 
 
+@pytest.mark.parametrize("balance", ["db", "tb", "subtb"])
+@pytest.mark.parametrize("decomposition", ["none", "learned", "forward-looking"])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_finished_bags_need_no_network(balance, decomposition, seed):
+    """Losses and gradients of paths of one length are those of every path by itself, which asks the network about its end too."""
+    process = training((2, 3, 2), balance=balance, decomposition=decomposition, replay=0)
+    net = jax.tree.map(lambda leaf: leaf + 0.1 if eqx.is_inexact_array(leaf) else leaf, process.model)
+    assert process._ends_are_known(net)
+    keys = jax.random.split(jax.random.key(seed), 5)
+    paths = forward_many(keys, lambda number: net, 0.2)
+    energies = jax.vmap(lambda path: process.objective.energies(net.environment, path))(paths)
+    batch, key = Memory(paths, energies, jnp.zeros(5, jnp.int32)), jax.random.key(seed + 1)
+    params, rest = eqx.partition(net, trainable(net))
+
+    def together(params):
+        flow, potential, _ = process.loss(key, eqx.combine(params, rest), batch)
+        return flow + potential
+
+    def one_by_one(params):
+        model, steps = eqx.combine(params, rest), jnp.mean(jnp.sum(paths.valid, axis=1))
+        each = jax.vmap(lambda k, path, u: process.objective.of_path(k, model, path, u)[:2])
+        flow, potential = each(jax.random.split(key, 5), paths, energies)
+        return jnp.mean(flow) / (steps if balance == "db" else 1.0) + jnp.mean(potential)
+
+    found, expected = jax.value_and_grad(together)(params), jax.value_and_grad(one_by_one)(params)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
 def test_what_belongs_to_the_potentials_is_trained_with_them():
     """The memory of potentials would otherwise stand still in their own steps, and flows would pull at it."""
     net = GFlowNet.create(jax.random.key(0), Bag(2, 3), width=4, depth=1, memory_rows=16)
