@@ -9,7 +9,7 @@ from gfnx.base import BaseRewardModule
 from gfnx.environment.hypergrid import HypergridEnvironment
 from gfnx.environment.sequence import FixedAutoregressiveSequenceEnvironment
 from gfnx.reward.hypergrid import GeneralHypergridRewardModule
-from gfnx.utils.rollout import forward_rollout, forward_trajectory_log_probs
+from gfnx.utils.rollout import forward_rollout, forward_trajectory_log_probs, split_traj_to_transitions
 
 #: Steps of sampling or training in one call of a compiled function.
 STEPS = 20
@@ -53,15 +53,19 @@ def _environment(problem):
 
 def made(problem, arguments):
     """Sampling, steps of training, and the log policy at all states."""
+    if arguments.balance == "subtb":
+        raise SystemExit("losses of parts of trajectories are not among the pieces of gfnx")
     env, ways, actions, see, every = _environment(problem)
     settings = env.init(jax.random.key(0))
     width = see(env.reset(1, settings)[0]).shape[-1]
-    net = eqx.nn.MLP(width, actions, arguments.width, 2, activation=jax.nn.leaky_relu, key=jax.random.key(1))
-    arrays, rest = eqx.partition(net, eqx.is_inexact_array)
-    params = {"net": arrays, "log_z": jnp.zeros(())}
-    optimiser = optax.multi_transform(
-        {"net": optax.adam(arguments.rate), "log_z": optax.adam(100 * arguments.rate)}, {"net": "net", "log_z": "log_z"}
+    perceptron = lambda out, number: eqx.nn.MLP(  # noqa: E731
+        width, out, arguments.width, 2, activation=jax.nn.leaky_relu, key=jax.random.key(2 * arguments.seed + number)
     )
+    arrays, rest = eqx.partition(perceptron(actions, 1), eqx.is_inexact_array)
+    flow, flow_rest = eqx.partition(perceptron(1, 10**6), eqx.is_inexact_array)
+    params = {"net": arrays, "log_z": jnp.zeros(())} | ({"flow": flow} if arguments.balance == "db" else {})
+    slow, fast = optax.adam(arguments.rate), optax.adam(100 * arguments.rate)
+    optimiser = optax.multi_transform({"net": slow, "flow": slow, "log_z": fast}, {name: name for name in params})
 
     def policy(key, observed, params):
         logits = jax.vmap(eqx.combine(params["net"], rest))(see(observed))
@@ -75,10 +79,23 @@ def made(problem, arguments):
         many = lambda key: rollout(key, params)[1]["log_gfn_reward"].sum()  # noqa: E731
         return jax.lax.map(many, jax.random.split(key, STEPS)).sum()
 
-    def loss(params, key):
+    def trajectory_balance(params, key):
         paths, about = rollout(key, params)
         log_pf, log_pb = forward_trajectory_log_probs(env, paths, settings)
         return jnp.mean((params["log_z"] + log_pf - log_pb - about["log_gfn_reward"]) ** 2)
+
+    def detailed_balance(params, key):
+        edges = split_traj_to_transitions(rollout(key, params)[0])
+        log_flow = lambda seen: jax.vmap(eqx.combine(params["flow"], flow_rest))(see(seen))[:, 0]  # noqa: E731
+        logits = jax.vmap(eqx.combine(params["net"], rest))(see(edges.obs))
+        log_pf = jax.nn.log_softmax(logits, where=~env.get_invalid_mask(edges.state, settings), axis=-1)
+        log_pf = jnp.take_along_axis(log_pf, edges.action[:, None], axis=-1)[:, 0]
+        log_pb = -jnp.log(jnp.sum(~env.get_invalid_backward_mask(edges.next_state, settings), axis=-1))
+        end = jnp.where(edges.done, edges.log_gfn_reward, log_flow(edges.next_obs))
+        misses = jnp.where(edges.pad, 0.0, (log_flow(edges.obs) + log_pf - log_pb - end) ** 2)
+        return jnp.sum(misses) / jnp.sum(~edges.pad)
+
+    loss = {"tb": trajectory_balance, "db": detailed_balance}[arguments.balance]
 
     @jax.jit
     def train(key, params, state):
@@ -90,7 +107,7 @@ def made(problem, arguments):
         return jax.lax.scan(one, (params, state), jax.random.split(key, STEPS))[0]
 
     held = {"params": params, "state": optimiser.init(params)}
-    keys = (jax.random.fold_in(jax.random.key(2), number) for number in range(10**9))
+    keys = (jax.random.fold_in(jax.random.key(2 * arguments.seed + 2), number) for number in range(10**9))
 
     def training():
         new = jax.block_until_ready(train(next(keys), held["params"], held["state"]))

@@ -3,8 +3,8 @@
     PEER/bin/python benchmarks/gflownet_peer.py torchgfn|gfnx PROBLEM.npz --task rates --batch 128 --width 32 --seconds 2
     PEER/bin/python benchmarks/gflownet_peer.py torchgfn|gfnx PROBLEM.npz --task law --goal 0.1 --seconds 60
 
-``rates`` prints trajectories per second of processor time, sampled from the policy and in training by trajectory balance (uniform
-policy back, Adam). ``law`` trains until the total variation between the law of the policy and the exact one is below the goal, and
+``rates`` prints trajectories per second of processor time, sampled from the policy and in training by ``--balance`` (uniform policy
+back, Adam). ``law`` trains until the total variation between the law of the policy and the exact one is below the goal, and
 prints the processor seconds that the training took (null beyond ``--seconds``; laws are computed outside of the clock, the first
 step is not counted) with all that was measured on the way. The network is a perceptron of two hidden layers; one thread.
 
@@ -71,6 +71,8 @@ def main():
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--balance", choices=("tb", "db", "subtb"), default="tb")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--goal", type=float, default=0.1)
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()

@@ -4,8 +4,8 @@ import abc
 
 import torch
 from gfn.env import DiscreteEnv
-from gfn.estimators import DiscretePolicyEstimator
-from gfn.gflownet import TBGFlowNet
+from gfn.estimators import DiscretePolicyEstimator, ScalarEstimator
+from gfn.gflownet import DBGFlowNet, SubTBGFlowNet, TBGFlowNet
 from gfn.gym import HyperGrid
 from gfn.preprocessors import KHotPreprocessor
 from gfn.samplers import Sampler
@@ -123,18 +123,25 @@ def _environment(problem):
 
 def made(problem, arguments):
     """Sampling, a step of training, and the log policy at all states."""
-    torch.manual_seed(0)
+    torch.manual_seed(arguments.seed)
     env, values, states = _environment(problem)
     seen = KHotPreprocessor(height=values, ndim=states.shape[1])
-    options = {"input_dim": seen.output_dim, "hidden_dim": arguments.width, "n_hidden_layers": 2}
-    net, uniform = MLP(output_dim=env.n_actions, **options), DiscreteUniform(env.n_actions - 1)
+    shape = {"input_dim": seen.output_dim, "hidden_dim": arguments.width, "n_hidden_layers": 2}
+    net, uniform = MLP(output_dim=env.n_actions, **shape), DiscreteUniform(env.n_actions - 1)
     options = {"n_actions": env.n_actions, "preprocessor": seen}
     forward = DiscretePolicyEstimator(module=net, is_backward=False, **options)
     back = DiscretePolicyEstimator(module=uniform, is_backward=True, **options)
-    balance = TBGFlowNet(pf=forward, pb=back, init_logZ=0.0)
+    if arguments.balance == "tb":
+        balance = TBGFlowNet(pf=forward, pb=back, init_logZ=0.0)
+        rest, faster = balance.logz_parameters(), 100
+    else:
+        flow = ScalarEstimator(module=MLP(output_dim=1, **shape), preprocessor=seen)
+        kinds = {"db": DBGFlowNet, "subtb": SubTBGFlowNet}
+        balance = kinds[arguments.balance](pf=forward, pb=back, logF=flow)
+        rest, faster = balance.logF_parameters(), 1
     sampler = Sampler(estimator=forward)
     optimiser = torch.optim.Adam(balance.pf_pb_parameters(), lr=arguments.rate)
-    optimiser.add_param_group({"params": balance.logz_parameters(), "lr": 100 * arguments.rate})
+    optimiser.add_param_group({"params": rest, "lr": faster * arguments.rate})
 
     def sampling():
         with torch.no_grad():

@@ -40,7 +40,7 @@ class ChainsConfig:
     draws: int = 1800
     sweeps: int = 20
     warmup: int = 1200
-    ladder_factor: int = 3
+    ladder_factor: int = 5
     exchange_share: float = 0.2
     time_step: float = 0.005
 
@@ -56,10 +56,10 @@ class PopulationConfig:
     """
 
     populations: int = 8
-    members: int = 64
+    members: int = 32
     hottest: float = 5.0
     ratio: float = 1.08
-    sweeps: int = 8000
+    sweeps: int = 40_000
     start_sweeps: int = 600
     moves: Literal["metropolis", "dynamics"] = "metropolis"
 
