@@ -40,7 +40,9 @@ TIME_STEP = 0.01
 #: Rungs of the ladder, by factors of 1.22; a third of the exchanges are accepted.
 LADDER = (0.4, 0.49, 0.6, 0.73, 0.89, 1.09)
 #: Settings of the populations, the best of those tried (see the notes of the results).
-POPULATION = {"populations": 4, "members": 60, "hottest": 5.0, "ratio": 1.08, "sweeps": 8000, "start_sweeps": 600}
+POPULATION = {
+    "populations": 4, "members": 60, "hottest": 5.0, "ratio": 1.08, "sweeps": 8000, "slowing": 1.5, "start_sweeps": 600,
+}  # fmt: skip
 #: What is different where dynamics moves the members.
 BY_DYNAMICS = {"sweeps": 2000, "moves": "dynamics"}
 FLOW = {"members": 100, "sweeps": 600, "ratio": 1.12, "radial": 8, "steps": 1}

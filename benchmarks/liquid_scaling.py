@@ -33,7 +33,9 @@ METHODS = ("swap", "tempering", "flow")
 RECORDS = 600
 #: A rung of the ladder and a level of the population at N = 43, as factors in temperature.
 RUNG, LEVEL = 1.22, 1.12
-POPULATION = supercooled_liquid.PopulationConfig(UNITS, 16, 5.0, 1.08, 2000, 600)
+POPULATION = supercooled_liquid.PopulationConfig(
+    populations=UNITS, members=16, hottest=5.0, ratio=1.08, sweeps=2000, slowing=1.5, start_sweeps=600
+)
 FLOW = supercooled_liquid.FlowConfig(members=50, sweeps=300, ratio=LEVEL)
 
 

@@ -81,7 +81,7 @@ def test_a_population_continues_bitwise(moves):
     np.testing.assert_array_equal(ends[0].positions, ends[1].positions)
     np.testing.assert_array_equal(ends[0].found, ends[1].found)
     spent = ends[0].found[0, 1, Level._fields.index("evaluations")]
-    sweeps = round(liquid_stages.level_sweeps(600, *process.betas[:2]))
+    sweeps = round(600 * sum(1 / 3 * beta**3 * sign for beta, sign in zip(process.betas[:2], (-1, 1), strict=True)))
     steps = sweeps if moves == "metropolis" else liquid_stages.SWEEP_COST * sweeps
     whole = -(-steps // liquid_stages.RECORDS) * liquid_stages.RECORDS  # up to whole records
     each = liquid_stages.SWEEP_COST * whole + liquid_stages.RECORDS if moves == "metropolis" else whole + 1

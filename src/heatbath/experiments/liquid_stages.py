@@ -1,5 +1,6 @@
 """The processes of the experiment supercooled-liquid: chains at all temperatures, populations that are cooled, fits of flows."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping
@@ -41,23 +42,54 @@ class PopulationCarry(NamedTuple):
     found: Any
 
 
+#: Where the chains of a beginning population are cooled from: a quarter of its beta, in this many steps.
+START_SHARE, START_STEPS = 0.25, 10
+#: U is recorded so many times at every level.
+RECORDS = 10
+#: Energies of a sweep of one-particle moves.
+SWEEP_COST = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long a member moves at a level: ``sweeps`` per factor of e in T at beta = 1, beta^``slowing`` times as many elsewhere.
+
+    What relaxes slowly (which species sits next to which) takes the longer the colder the liquid, and where a population cools
+    too fast for it, weights alone must mend it, at an exponential price. With a ``time_step`` steps of dynamics take the place of
+    sweeps, as many as cost the same energies.
+    """
+
+    sweeps: int
+    slowing: float
+    time_step: float | None = None
+
+    def between(self, before: float, after: float) -> float:
+        """Sweeps from beta ``before`` to ``after``."""
+        return self.sweeps * (after**self.slowing - before**self.slowing) / self.slowing
+
+    def moves(self, target: Liquid, ends: tuple[float, float]) -> PopulationMoves:
+        """The moves at a level, in whole records."""
+        own = max(1, round(self.between(*ends)))
+        if self.time_step is not None:
+            return DynamicsSteps(target, SWEEP_COST * own, time_step=self.time_step, records=min(RECORDS, own))
+        return ParticleSweeps(target, own, records=min(RECORDS, own))
+
+
 class Cooling(Process):
     """Independent populations cooled from ``betas[0]`` to the last, with or without flows; one level at a time.
 
-    sweeps:    of every member (``level_sweeps``).
-    time_step: of dynamics that takes the place of sweeps; None for sweeps.
-    weights:   (levels - 1, species, species, radial, time) of the flows, or None.
+    schedule: how long every member moves at a level.
+    weights:  (levels - 1, species, species, radial, time) of the flows, or None.
     """
 
     target: Liquid
     betas: tuple[float, ...] = eqx.field(static=True)
     populations: int = eqx.field(static=True)
     members: int = eqx.field(static=True)
-    sweeps: int = eqx.field(static=True)
+    schedule: Schedule = eqx.field(static=True)
     start_sweeps: int = eqx.field(static=True)
     flow: TorusFlow | None = None
     weights: Any = None
-    time_step: float | None = eqx.field(static=True, default=None)
 
     def begin(self, key: Any) -> PopulationCarry:
         shape = (self.members, *self.target.space.event_shape)
@@ -80,7 +112,7 @@ class Cooling(Process):
         else:
             now = Population(jnp.asarray(carry.positions), jnp.asarray(carry.energies), jnp.asarray(carry.families))
             ends = (self.betas[level - 1], self.betas[level])
-            moves = level_moves(self.target, self.sweeps, ends, self.time_step)
+            moves = self.schedule.moves(self.target, ends)
             population, found = advance_population(key, self.target, now, ends, moves, self.map_to(level))
         table = np.array(carry.found)
         table[index, level] = [float(value) for value in found]
@@ -110,32 +142,6 @@ class Cooling(Process):
     def progress(self, carry: PopulationCarry) -> float:
         levels = len(self.betas)
         return (int(carry.population) * levels + int(carry.level)) / (self.populations * levels)
-
-
-#: Where the chains of a beginning population are cooled from: a quarter of its beta, in this many steps.
-START_SHARE, START_STEPS = 0.25, 10
-#: U is recorded so many times at every level.
-RECORDS = 10
-#: Energies of a sweep of one-particle moves.
-SWEEP_COST = 4
-
-
-#: Sweeps per step in log T grow with this power of beta. What relaxes slowly (which species sits next to which) takes the longer
-#: the colder the liquid, and where a population cools too fast for it, weights alone must mend it, at an exponential price.
-SLOWING = 1.5
-
-
-def level_sweeps(sweeps: int, before: float, after: float) -> float:
-    """Sweeps from beta ``before`` to ``after``: ``sweeps`` per factor of e at beta = 1, beta^SLOWING times as many elsewhere."""
-    return sweeps * (after**SLOWING - before**SLOWING) / SLOWING
-
-
-def level_moves(target: Liquid, sweeps: int, ends: tuple[float, float], time_step: float | None) -> PopulationMoves:
-    """The moves at a level, in whole records: sweeps, or with a ``time_step`` steps of dynamics that cost as many energies."""
-    own = max(1, round(level_sweeps(sweeps, *ends)))
-    if time_step is not None:
-        return DynamicsSteps(target, SWEEP_COST * own, time_step=time_step, records=min(RECORDS, own))
-    return ParticleSweeps(target, own, records=min(RECORDS, own))
 
 
 def start_population(key: Any, target: Liquid, members: int, beta: float, sweeps: int) -> tuple[Population, Level]:
@@ -180,12 +186,11 @@ class FlowFits(Process):
     target: Liquid
     betas: tuple[float, ...] = eqx.field(static=True)
     members: int = eqx.field(static=True)
-    sweeps: int = eqx.field(static=True)
+    schedule: Schedule = eqx.field(static=True)
     start_sweeps: int = eqx.field(static=True)
     flow: TorusFlow
     refine: int = eqx.field(static=True, default=0)
     rate: float = eqx.field(static=True, default=1e-4)
-    time_step: float | None = eqx.field(static=True, default=None)
 
     def begin(self, key: Any) -> FlowCarry:
         levels = len(self.betas)
@@ -207,9 +212,7 @@ class FlowFits(Process):
         else:
             ends, old = (self.betas[level - 1], self.betas[level]), jnp.asarray(carry.positions[level - 1])
             now = Population(old, jnp.asarray(carry.energies), jnp.arange(self.members, dtype=jnp.int32))
-            population, found = advance_population(
-                key, self.target, now, ends, level_moves(self.target, self.sweeps, ends, self.time_step)
-            )
+            population, found = advance_population(key, self.target, now, ends, self.schedule.moves(self.target, ends))
         positions, used = np.array(carry.positions), found.evaluations
         positions[level] = population.positions
         weights, variances = carry.weights, carry.variances
@@ -311,17 +314,17 @@ def cooling(prepared: Any, done: Mapping[str, Any] | None = None) -> Cooling:
         cooling_betas(config, settings.ratio if done is None else config.flow.ratio),
         settings.populations,
         settings.members,
-        settings.sweeps,
+        schedule(config, settings.sweeps),
         settings.start_sweeps,
         flow,
         weights,
-        time_step_of(config),
     )
 
 
-def time_step_of(config: Any) -> float | None:
-    """That of the moves of populations; None for one-particle moves."""
-    return config.chains.time_step if config.population.moves == "dynamics" else None
+def schedule(config: Any, sweeps: int) -> Schedule:
+    """With the moves of the configuration's populations."""
+    time_step = config.chains.time_step if config.population.moves == "dynamics" else None
+    return Schedule(sweeps, config.population.slowing, time_step)
 
 
 def fits(prepared: Any) -> FlowFits:
@@ -331,12 +334,11 @@ def fits(prepared: Any) -> FlowFits:
         prepared.target,
         cooling_betas(config, settings.ratio),
         settings.members,
-        settings.sweeps,
+        schedule(config, settings.sweeps),
         config.population.start_sweeps,
         empty_flow(prepared),
         settings.refine,
         settings.rate,
-        time_step_of(config),
     )
 
 
@@ -357,7 +359,7 @@ def _population_cost(prepared: Any, *, flows: bool) -> int:
     config, settings = prepared.config, prepared.config.population
     betas = cooling_betas(config, config.flow.ratio if flows else settings.ratio)
     maps = (1 + 4 * config.flow.steps) * (len(betas) - 1) if flows else 0
-    sweeps = settings.start_sweeps + level_sweeps(settings.sweeps, betas[0], betas[-1])
+    sweeps = settings.start_sweeps + schedule(config, settings.sweeps).between(betas[0], betas[-1])
     per_member = SWEEP_COST * sweeps + RECORDS * len(betas) + maps
     return round(settings.populations * settings.members * per_member)
 
@@ -365,7 +367,7 @@ def _population_cost(prepared: Any, *, flows: bool) -> int:
 def _pilot_cost(prepared: Any) -> int:
     config, settings = prepared.config, prepared.config.flow
     betas = cooling_betas(config, settings.ratio)
-    sweeps = config.population.start_sweeps + level_sweeps(settings.sweeps, betas[0], betas[-1])
+    sweeps = config.population.start_sweeps + schedule(config, settings.sweeps).between(betas[0], betas[-1])
     refined = (len(betas) - 1) * settings.refine * 256
     return round(settings.members * (SWEEP_COST * sweeps + (RECORDS + 3) * len(betas))) + refined
 

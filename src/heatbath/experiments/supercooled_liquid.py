@@ -50,16 +50,17 @@ class PopulationConfig:
     """``populations`` independent ones of ``members``, cooled from the temperature ``hottest``.
 
     Every member begins there as a chain of its own, with ``start_sweeps`` sweeps; successive temperatures differ by the factor
-    ``ratio`` at most, and a member makes ``sweeps`` sweeps per factor of e at T = 1, more of them the colder it is. With the
-    ``moves`` "dynamics" it makes steps of dynamics (``chains.time_step``) that cost as many energies: they relax a cold liquid
-    sooner, and are biased by the time step.
+    ``ratio`` at most. A member makes ``sweeps`` sweeps per factor of e at T = 1, and T^-``slowing`` times as many elsewhere: the
+    colder the liquid, the longer it takes to relax. With the ``moves`` "dynamics" it makes steps of dynamics
+    (``chains.time_step``) that cost as many energies: they relax a cold liquid sooner, and are biased by the time step.
     """
 
     populations: int = 8
     members: int = 32
     hottest: float = 5.0
     ratio: float = 1.08
-    sweeps: int = 40_000
+    sweeps: int = 16_000
+    slowing: float = 3.0
     start_sweeps: int = 600
     moves: Literal["metropolis", "dynamics"] = "metropolis"
 
@@ -108,7 +109,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "quick": {
             "temperatures": (0.4, 0.5, 0.6, 0.72, 0.85, 1.0),
             "chains": {"chains": 4, "draws": 200, "warmup": 200},
-            "population": {"populations": 3, "members": 32, "sweeps": 1500},
+            "population": {"populations": 3, "members": 32, "sweeps": 1000},
             "flow": {"members": 60, "sweeps": 200},
         },
         "full": {
@@ -146,7 +147,7 @@ def check(config: LiquidConfig, base: Path | None = None) -> LiquidConfig:
         "flow.members": 20, "flow.sweeps": 1, "flow.radial": 2, "flow.steps": 1, "flow.refine": 0,
     }  # fmt: skip
     check_counts(config, least)
-    check_positive(config, ("goal", "chains.time_step", "flow.rate"))
+    check_positive(config, ("goal", "chains.time_step", "population.slowing", "flow.rate"))
     for name, ratio in (("population.ratio", config.population.ratio), ("flow.ratio", config.flow.ratio)):
         if not (math.isfinite(ratio) and ratio > 1):
             raise InvalidArgumentError(f"{name} must be above 1; found {ratio}")
