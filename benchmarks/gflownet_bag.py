@@ -1,10 +1,11 @@
 """Does a flow network learn the exact law of bags of 13 items of 7 kinds (77 520 states, modes drawn by lot)?
 
-Runs `heatbath run energy-decomposition-gflownet --preset full` once per method with one seed, as a user would; a run that has
-finished in FOLDER/METHOD is read, one that was stopped goes on; methods that are not named keep what the results have of them. Asked: total variation between the network's law, by dynamic programming over all states, and the exact one, below
-0.05; log Z by the weights of its draws within 0.02 of the exact one.
+Runs `heatbath run energy-decomposition-gflownet --preset full` for every method and seed, as a user would; a seed draws other modes
+too. A run that has finished in FOLDER/METHOD-SEED is read, one that was stopped goes on; methods that are not named keep what the
+results have of them. Asked: total variation between the network's law, by dynamic programming over all states, and the exact one,
+below 0.05; log Z by the weights of its draws within 0.02 of the exact one.
 
-    python benchmarks/gflownet_bag.py [--methods db,led] [--work FOLDER] [--quick]
+    python benchmarks/gflownet_bag.py [--methods db,led] [--seeds 3] [--work FOLDER] [--quick]
 """
 
 import argparse
@@ -20,6 +21,15 @@ from record import earlier, measured, record, stamp
 MORE = {"led": ("training.rounds=16000",)}
 #: Methods in the order of the columns.
 ORDER = ("db", "led")
+#: What is asked of a network.
+ASKED = {
+    "trajectories, one energy each": "",
+    "modes met": "",
+    "total variation": "below 0.05",
+    "log Z by the flow out of the start, minus the exact one": "below 0.02",
+    "log Z by weights, minus the exact one": "below 0.02",
+    "effective draws per draw": "",
+}
 QUICK = ("training.rounds=20", "training.chunk=10", "sampler.samples=1000")
 
 
@@ -38,6 +48,10 @@ def finished(run: Path, method: str, settings: tuple[str, ...]) -> dict:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default="db,led")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--keep", action="store_true", help="runs are kept in FOLDER, and nothing is written to results/"
+    )
     parser.add_argument("--work", type=Path, default=Path(".cache/gflownet_bags"))
     parser.add_argument("--quick", action="store_true", help="a few rounds; nothing is written to results/")
     arguments = parser.parse_args()
@@ -46,22 +60,22 @@ def main():
     kept, when = ({}, {}) if arguments.quick else earlier("gflownet_bag")
     data = {name: when | found if name in ORDER else found for name, found in kept.items()}
     for method in arguments.methods.split(","):
-        results = finished(work / method, method, QUICK if arguments.quick else MORE.get(method, ()))
-        settings = tomllib.loads((work / method / "resolved.toml").read_text())
-        found = results["gflownets"]
-        data[method] = {"weights": found["weights"], "history": found["methods"][0]["histories"][0]} | stamp()
+        data[method] = stamp() | {"seeds": []}
+        for seed in range(1 if arguments.quick else arguments.seeds):
+            run, chosen = work / f"{method}-{seed}", QUICK if arguments.quick else MORE.get(method, ())
+            found = finished(run, method, (f"seed={seed}", *chosen))["gflownets"]
+            history = {name: values[-1] for name, values in found["methods"][0]["histories"][0].items()}
+            data[method]["seeds"].append({"weights": found["weights"], "last": history})
+        settings = tomllib.loads((run / "resolved.toml").read_text())
         data |= {"training": settings["training"] | {"methods": list(ORDER)}, "network": settings["network"]}
         del data["training"]["rounds"]
-    columns = {
-        method: judged(**{part: data[method][part] for part in ("weights", "history")})
-        for method in ORDER
-        if method in data
-    }
+    columns = {method: [judged(**found) for found in data[method]["seeds"]] for method in ORDER if method in data}
     rows = [
-        [found[0][0], *(value for _, value, _ in found), found[0][2]] for found in zip(*columns.values(), strict=True)
+        [name, *("; ".join(dict(one)[name] for one in columns[method]) for method in columns), asked]
+        for name, asked in ASKED.items()
     ]
     print(*rows, sep="\n")
-    if arguments.quick:
+    if arguments.quick or arguments.keep:
         return
     record(
         "gflownet_bag",
@@ -69,7 +83,7 @@ def main():
         columns=["quantity", *columns, "asked"],
         rows=rows,
         notes=[
-            "Total variation by dynamic programming over all 77 520 states, of the averaged network; one seed.",
+            "Total variation by dynamic programming over all 77 520 states, of the averaged network; a number for every seed.",
             f"Settings: {json.dumps(data['training'])}, network {json.dumps(data['network'])}; learned decompositions (led) get more rounds.",
             measured({method: data[method] for method in columns}),
         ],
@@ -77,17 +91,18 @@ def main():
     )
 
 
-def judged(weights: dict, history: dict) -> list[list]:
-    """Quantities of one network: name, value, and what is asked of it."""
+def judged(weights: dict, last: dict) -> list[tuple[str, str]]:
+    """Quantities of one network, in the order of ``ASKED``."""
     error = weights["log_z"] - weights["exact"]
-    return [
-        ["trajectories, one energy each", int(history["trajectories"][-1]), ""],
-        ["modes met", f"{100 * history['modes'][-1]:.2f} %", ""],
-        ["total variation", history["total_variation"][-1], "below 0.05"],
-        ["log Z by the flow out of the start, minus the exact one", history["log_z_error"][-1], "below 0.02"],
-        ["log Z by weights, minus the exact one", f"{error:.5f} ± {weights['log_z_error']:.5f}", "below 0.02"],
-        ["effective draws per draw", weights["ess"], ""],
-    ]
+    values = (
+        f"{int(last['trajectories'])}",
+        f"{100 * last['modes']:.2f} %",
+        f"{last['total_variation']:.4f}",
+        f"{last['log_z_error']:+.4f}",
+        f"{error:+.5f} ± {weights['log_z_error']:.5f}",
+        f"{weights['ess']:.3f}",
+    )
+    return list(zip(ASKED, values, strict=True))
 
 
 if __name__ == "__main__":
