@@ -109,7 +109,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "quick": {
             "temperatures": (0.4, 0.5, 0.6, 0.72, 0.85, 1.0),
             "chains": {"chains": 4, "draws": 200, "warmup": 200},
-            "population": {"populations": 3, "members": 32, "sweeps": 1000},
+            "population": {"populations": 3, "members": 32, "sweeps": 2000},
             "flow": {"members": 60, "sweeps": 200},
         },
         "full": {
