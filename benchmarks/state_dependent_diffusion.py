@@ -140,11 +140,12 @@ def passage(count):
     nearer = 1.0 - 0.5826 * np.sqrt(2 * wavy_array(1.0) * dt)
     for seed, alpha in enumerate((0.0, 1.0)):
         model = DiffusionModel(harmonic, wavy, alpha)
+        block_of = jax.jit(lambda key, x, m=model: simulate(key, m, x, dt, 200, integrator="point"))
         number = min(count, 6000)
         x, first = np.full((number, 1), -1.0), np.full(number, np.nan)
         for block in range(blocks):
             key = jax.random.fold_in(jax.random.key(20 + seed), block)
-            path = np.asarray(simulate(key, model, x, dt, 200, integrator="point"))[:, :, 0]
+            path = np.asarray(block_of(key, x))[:, :, 0]
             hit = (path >= nearer).any(axis=1) & np.isnan(first)
             first[hit] = (block * 200 + (path >= nearer).argmax(axis=1)[hit] + 1) * dt
             x = path[:, -1:]
