@@ -97,6 +97,7 @@ def test_a_population_continues_bitwise(moves):
         ({"chains": {"chains": 1}}, "chains.chains"),
         ({"chains": {"exchange_share": 1.0}}, "exchange_share"),
         ({"goal": 0.0}, "goal"),
+        ({"population": {"slowing": 0.0}}, "population.slowing"),
     ],
 )
 def test_impossible_configurations_are_refused(changes, words):
