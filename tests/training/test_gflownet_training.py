@@ -1,9 +1,11 @@
 """Training of flow networks as a process: calls are counted, memory is what was drawn, chunks continue bitwise."""
 
+import dataclasses
 import functools
 
 import equinox as eqx
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -90,9 +92,41 @@ def test_it_continues_bitwise(short):
 
 def test_impossible_settings():
     """A memory smaller than a round would overwrite what it has just drawn."""
-    for options in ({"remembered": 2}, {"updates": 0}, {"replay": -1}, {"rounds": 0}):
+    for options in ({"remembered": 2}, {"updates": 0}, {"replay": -1}, {"rounds": 0}, {"imagined": -1}):
         with pytest.raises(InvalidArgumentError):
             training(**options)
+    with pytest.raises(InvalidArgumentError, match="learned potentials"):
+        training(decomposition="none", imagined=2)
+
+
+@pytest.mark.parametrize("balance", ["db", "subtb"])
+def test_imagined_trajectories_are_judged_by_the_potentials(balance):
+    """The flows learn from them as if the potentials were right, the potentials not at all, and nothing is paid or remembered."""
+    process = training(balance=balance, imagined=2, rounds=2)
+    carry, _ = driven(process, jax.random.key(1))
+    assert int(carry.calls) == 8
+    assert np.asarray(carry.memory.paths.states)[8:].sum() == 0  # of ten places
+    net = jax.tree.map(lambda leaf: leaf + 0.1 if eqx.is_inexact_array(leaf) else leaf, process.model)
+    paths = forward_many(jax.random.split(jax.random.key(2), 5), lambda number: net, 0.2)
+    energies = jax.vmap(lambda path: process.objective.energies(net.environment, path))(paths)
+    batch, key = Memory(paths, energies, jnp.zeros(5, jnp.int32)), jax.random.key(3)
+
+    def slope(part, rows, *, imagined=0, process=process):
+        params, rest = eqx.partition(net, trainable(net))
+        some = jax.tree.map(lambda leaf: leaf[rows], batch)
+        loss = lambda p: process.loss(key, eqx.combine(p, rest), some, None, imagined)[part]  # noqa: E731
+        return jax.flatten_util.ravel_pytree(jax.grad(loss)(params))[0]
+
+    known, rest = slice(0, 3), slice(3, 5)
+    plain = eqx.tree_at(lambda p: p.objective, process, dataclasses.replace(process.objective, correct=False))
+    expected = (3 * slope(0, known) + 2 * slope(0, rest, process=plain)) / 5
+    found = slope(0, slice(0, 5), imagined=2)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(found, slope(0, slice(0, 5)), rtol=1e-2)
+    wrong = eqx.tree_at(lambda b: b.energies, batch, batch.energies.at[3:].set(99.0))
+    loss = process.loss(key, net, batch, None, 2)
+    np.testing.assert_array_equal(loss[1], process.loss(key, net, wrong, None, 2)[1])
+    assert loss[1] != process.loss(key, net, wrong)[1]
 
 
 def test_what_the_best_remembers():

@@ -99,7 +99,8 @@ class NetworkConfig:
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """``rounds`` of ``draws`` trajectories per method and seed, learned from in ``updates`` gradient steps, each with
-    ``replay`` remembered ones beside the fresh; potentials get ``potential_updates`` more. ``rate`` falls to ``last`` of it.
+    ``replay`` remembered ones beside the fresh; potentials get ``potential_updates`` more. With learned potentials there are
+    ``imagined`` trajectories besides, whose energies are not asked for. ``rate`` falls to ``last`` of it.
     """
 
     methods: tuple[str, ...] = ("led", "fl", "subtb", "db")
@@ -110,6 +111,7 @@ class TrainingConfig:
     remembered: int = 8192
     updates: int = 4
     potential_updates: int = 4
+    imagined: int = 0
     exploration: float = 0.05
     dropout: float = 0.2
     decay: float = 0.9
@@ -255,6 +257,7 @@ _RANGES: Mapping[str, int | tuple[int, int]] = MappingProxyType(
         "training.replay": 0,
         "training.updates": 1,
         "training.potential_updates": 0,
+        "training.imagined": 0,
         "training.chunk": 1,
         "sampler.samples": 1,
     }

@@ -77,6 +77,7 @@ def trainer(prepared: Any, done: Mapping[str, Any], method: str, seed: int) -> F
         remembered=settings.remembered,
         updates=settings.updates,
         potential_updates=settings.potential_updates,
+        imagined=settings.imagined if decomposition == "learned" else 0,
         rate=settings.rate,
         potential_rate=1.5 * settings.rate,
         last=settings.last,

@@ -2,7 +2,8 @@
 
 Every round draws trajectories of the current policy, asks for their energies (the only calls there are), remembers both, and
 takes gradient steps on fresh and remembered trajectories alike. Potentials are trained more often than flows, since what they
-learn from costs nothing (Jang et al., arXiv 2310.03301, algorithm 1).
+learn from costs nothing (Jang et al., arXiv 2310.03301, algorithm 1). Flows may also learn from trajectories that are imagined:
+drawn, and judged by the potentials alone.
 """
 
 from functools import partial
@@ -33,7 +34,9 @@ SHORTEST_CUT = 8
 
 
 class Memory(NamedTuple):
-    """The last trajectories (n of them), their energies (n, T+1), and the environment each belongs to."""
+    """The last trajectories (n of them), their energies (n, T+1), and the environment each belongs to. A batch to learn from has
+    the same form; trajectories that are not paid for come last in it.
+    """
 
     paths: Trajectory
     energies: Float[Array, "n t1"]
@@ -67,6 +70,9 @@ class FlowTraining(Process):
     remembered:    trajectories that are kept, the oldest go first
     updates:       gradient steps of the flows per round
     potential_updates: further steps of the potentials alone, from memory (learned decompositions)
+    imagined:      trajectories of the current policy in every gradient step that are not paid for: what the learned potentials
+                   say of them stands for their energy (learned decompositions; compare Dyna, Sutton 1991). Flows learn from them
+                   what the potentials have generalised, right or wrong; weights of draws stay honest.
     rate:          of policy and flows, falling by a cosine to ``last`` times itself; ``potential_rate`` alike; that of log Z
                    is ``log_z_factor`` times ``rate``
     environments:  many environments of one shape, stacked: every trajectory is built in one drawn at random. The network's
@@ -83,6 +89,7 @@ class FlowTraining(Process):
     remembered: int = eqx.field(static=True, default=4096)
     updates: int = eqx.field(static=True, default=4)
     potential_updates: int = eqx.field(static=True, default=4)
+    imagined: int = eqx.field(static=True, default=0)
     rate: float = eqx.field(static=True, default=1e-3)
     potential_rate: float = eqx.field(static=True, default=3e-3)
     last: float = eqx.field(static=True, default=0.05)
@@ -96,8 +103,12 @@ class FlowTraining(Process):
         for name in ("rounds", "remembered", "updates", "rounds_per_chunk"):
             if getattr(self, name) < 1:
                 raise InvalidArgumentError(f"{name} must be at least 1; found {getattr(self, name)}")
-        if self.replay < 0 or self.potential_updates < 0:
-            raise InvalidArgumentError("replay and potential_updates must not be negative")
+        if min(self.replay, self.potential_updates, self.imagined) < 0:
+            raise InvalidArgumentError("replay, potential_updates and imagined must not be negative")
+        if self.imagined and self.objective.decomposition != "learned":
+            raise InvalidArgumentError(
+                "imagined trajectories take learned potentials for their energies; use decomposition 'learned', or imagined 0"
+            )
         if self.remembered < self.objective.draws:
             raise InvalidArgumentError(
                 f"remembered ({self.remembered}) must be at least the trajectories of one round ({self.objective.draws})"
@@ -189,9 +200,10 @@ class FlowTraining(Process):
         return jax.random.randint(key, (count,), 0, kinds, jnp.int32)
 
     def loss(
-        self, key: Key[Array, ""], model: PyTree, batch: Memory, size: int | None = None
+        self, key: Key[Array, ""], model: PyTree, batch: Memory, size: int | None = None, imagined: int = 0
     ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
-        """Mean loss of the flows and of the potentials over remembered trajectories, and what else is worth watching.
+        """Mean loss of the flows and of the potentials over remembered trajectories, and what else is worth watching; the last
+        ``imagined`` of them are not paid for.
 
         With a ``size`` the network is asked about that many states, which must be no fewer than the batch has. What comes after
         the last end of the batch is left out of sums over all parts of a path: steps are cut to the next of a few lengths, each
@@ -212,8 +224,8 @@ class FlowTraining(Process):
             said = at_states(of_state, lengths, size, contexts, *held)
         cuts = self._lengths()
         if len(cuts) == 1:
-            return self._loss(key, model.log_z, said, batch)
-        ways = [lambda n=n: self._loss(key, model.log_z, said[:, : n + 1], _cut(batch, n)) for n in cuts]
+            return self._loss(key, model.log_z, said, batch, imagined)
+        ways = [lambda n=n: self._loss(key, model.log_z, said[:, : n + 1], _cut(batch, n), imagined) for n in cuts]
         return jax.lax.switch(jnp.searchsorted(jnp.asarray(cuts), jnp.max(lengths)), ways)
 
     def slope(self, loss_of: Any, parts: PyTree, batch: Memory) -> Any:
@@ -238,10 +250,12 @@ class FlowTraining(Process):
             lengths.insert(0, -(-lengths[0] // 2))
         return lengths if env.shortest < env.longest and self.objective.balance == "subtb" else lengths[-1:]
 
-    def _loss(self, key, log_z, said, batch):
-        keys = jax.random.split(key, len(batch.context))
-        of_one = lambda k, numbers, path, u: self.objective.of_numbers(k, log_z, numbers, path, u)  # noqa: E731
-        flow, potential, metrics = jax.vmap(of_one)(keys, said, batch.paths, batch.energies)
+    def _loss(self, key, log_z, said, batch, imagined):
+        count = len(batch.context)
+        keys, paid = jax.random.split(key, count), jnp.arange(count) < count - imagined
+        of_one = lambda k, *values: self.objective.of_numbers(k, log_z, *values)  # noqa: E731
+        flow, potential, metrics = jax.vmap(of_one)(keys, said, batch.paths, batch.energies, paid)
+        potential, metrics = jax.tree.map(lambda leaf: leaf[: count - imagined], (potential, metrics))
         steps = jnp.mean(jnp.sum(batch.paths.valid, axis=1).astype(flow.dtype))
         flow = jnp.mean(flow) / (steps if self.objective.balance == "db" else 1.0)
         return flow, jnp.mean(potential), jax.tree.map(jnp.mean, metrics)
@@ -287,13 +301,18 @@ def _model(training: FlowTraining, params: tuple[Flat, Flat]) -> PyTree:
     return _combined(training, _placed(training, params))
 
 
+def _trajectories(training: FlowTraining, model: PyTree, key: Array, count: int) -> tuple[Trajectory, Array]:
+    """Trajectories of the current policy, exploring, and the environment of each."""
+    contexts = training._contexts(named_key(key, "contexts"), count)
+    keys = jax.random.split(key, count)
+    paths = forward_many(keys, lambda number: training._at(model, contexts[number]), training.objective.exploration)
+    return paths, contexts
+
+
 def _draw(training: FlowTraining, carry: FlowCarry, key: Array) -> tuple[FlowCarry, Memory]:
     """Fresh trajectories with their energies; they are paid and remembered."""
     objective, model = training.objective, _model(training, carry.params)
-    contexts = training._contexts(named_key(key, "contexts"), objective.draws)
-
-    keys = jax.random.split(key, objective.draws)
-    paths = forward_many(keys, lambda number: training._at(model, contexts[number]), objective.exploration)
+    paths, contexts = _trajectories(training, model, key, objective.draws)
     paid = lambda path, context: objective.energies(training._at(model, context).environment, path)  # noqa: E731
     energies = jax.vmap(paid)(paths, contexts)
     fresh = Memory(paths, energies, contexts)
@@ -326,15 +345,28 @@ def _recalled(training: FlowTraining, carry: FlowCarry, key: Array, count: int) 
     return jax.tree.map(lambda leaf: leaf[chosen], carry.memory)
 
 
+def _imagined(training: FlowTraining, carry: FlowCarry, key: Array) -> Memory:
+    """Trajectories that nobody pays for; in place of their energies there is nothing but zeros."""
+    paths, contexts = _trajectories(training, _model(training, carry.params), key, training.imagined)
+    return Memory(paths, jnp.zeros(paths.states.shape[:2], carry.memory.energies.dtype), contexts)
+
+
+def _joined(one: Memory, other: Memory) -> Memory:
+    """Trajectories of both."""
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), one, other)
+
+
 def _learn(training: FlowTraining, carry: FlowCarry, key: Array, fresh: Memory) -> tuple[FlowCarry, dict[str, Array]]:
     """One step of flows and potentials on fresh and remembered trajectories."""
     batch = fresh
     if training.replay:
         recalled = _recalled(training, carry, named_key(key, "replay"), training.replay)
-        batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), fresh, recalled)
+        batch = _joined(batch, recalled)
+    if training.imagined:
+        batch = _joined(batch, _imagined(training, carry, named_key(key, "imagined")))
 
     def loss_of(parts, size):
-        flow, potential, metrics = training.loss(key, _combined(training, parts), batch, size)
+        flow, potential, metrics = training.loss(key, _combined(training, parts), batch, size, training.imagined)
         return flow + potential, {"loss": flow, **metrics}
 
     gradient, metrics = training.slope(loss_of, _placed(training, carry.params), batch)

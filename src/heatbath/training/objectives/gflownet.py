@@ -18,7 +18,7 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets.rollout import Trajectory, backward, finished_configuration, forward
@@ -118,8 +118,11 @@ class FlowBalance(Objective):
         said: Float[Array, "t1 4"],
         path: Trajectory,
         energies: Float[Array, " t1"],
+        paid: Bool[Array, ""] | bool = True,  # noqa: FBT001, FBT002
     ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
-        """``of_path`` from the numbers of ``of_state``."""
+        """``of_path`` from the numbers of ``of_state``. Where the energy was not ``paid``, potentials stand for it as they are,
+        and only the loss of the flows means anything.
+        """
         log_pf = jnp.where(path.valid, said[:-1, 0], 0.0)
         log_pb = jnp.where(path.valid, said[1:, 1], 0.0)
         log_flow, potential = said[:, 2], said[:-1, 3]
@@ -127,7 +130,7 @@ class FlowBalance(Objective):
         energies = jnp.asarray(energies, log_pf.dtype)
         log_reward = -energies[-1]
         learned = jnp.where(path.valid, potential, 0.0)
-        phi = self._phi(jax.lax.stop_gradient(learned), path, energies, count)
+        phi = self._phi(jax.lax.stop_gradient(learned), path, energies, count, paid)
         end = log_reward if self.decomposition == "none" else jnp.zeros_like(log_reward)
         flows = jnp.where(jnp.arange(path.valid.shape[0] + 1) < count, log_flow, end)
         loss = self._balance(log_z, flows, log_pf - phi - log_pb, path, end)
@@ -137,12 +140,12 @@ class FlowBalance(Objective):
         metrics |= {"residual": jnp.abs(log_reward - jnp.sum(learned)) / jnp.maximum(jnp.abs(log_reward), 1e-6)}
         return loss, self._potential_loss(key, learned, path, log_reward, count), metrics
 
-    def _phi(self, learned: Array, path: Trajectory, energies: Array, count: Array) -> Array:
+    def _phi(self, learned: Array, path: Trajectory, energies: Array, count: Array, paid: Any) -> Array:
         if self.decomposition == "none":
             return jnp.zeros_like(learned)
         if self.decomposition == "learned":
             lacking = (-energies[-1] - jnp.sum(learned)) / count if self.correct else 0.0
-            return jnp.where(path.valid, learned + lacking, 0.0)
+            return jnp.where(path.valid, learned + jnp.where(paid, lacking, 0.0), 0.0)
         return jnp.where(path.valid, energies[:-1] - energies[1:], 0.0)
 
     def _balance(self, log_z: Array, flows: Array, gains: Array, path: Trajectory, end: Array) -> Array:
