@@ -4,8 +4,9 @@
 
 Three problems: bags of 13 items of 7 kinds and maximal independent sets of a graph of 20 vertices, where the law of every network is
 compared with the exact one by dynamic programming; and RNA words of 14 letters, where the best 100 words met are averaged (fitness, not
-its power). All methods have the same network, start, learning rate, replay and number of trajectories. Every finished training is kept
-in FOLDER, so that a second call goes on where the first was stopped. With fewer methods than all the results have a file of their own.
+its power). Energies are few and gradient steps many. All methods have the same network, start and trajectories per round and per gradient
+step: fresh and remembered ones, or for ``imagined`` fresh, remembered and unpaid ones. Each has the learning rate with which it was best on
+a seed of its own. Every finished training is kept in FOLDER, so that a second call goes on where the first was stopped.
 """
 
 import argparse
@@ -18,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax
 import numpy as np
-from record import record
+from record import Pieces, record
 
 from heatbath.experiments import energy_decomposition_gflownet as experiment
 from heatbath.experiments.config import build
@@ -28,47 +29,72 @@ from heatbath.experiments.gflownet_stages import trainer
 
 #: Detailed balance, slower than learned decompositions, is given more rounds by this factor.
 PATIENCE = {"db": 2.5}
-METHODS = ("led", "led-subtb", "fl", "subtb", "db")
-#: Settings of each problem, and what has to be reached.
+#: Methods: loss, and whether flows learn from imagined trajectories too.
+METHODS = {
+    "led-subtb, imagined": ("led-subtb", True),
+    "led, imagined": ("led", True),
+    "led-subtb": ("led-subtb", False),
+    "led": ("led", False),
+    "fl": ("fl", False),
+    "subtb": ("subtb", False),
+    "db": ("db", False),
+}
+#: Energies of the others are compared with those of this one.
+FIRST = "led-subtb, imagined"
+#: Learning rates to choose from, and the seed on which that is done.
+RATES, TUNING = (3e-3, 1e-2), 100
+#: Settings of each problem; what has to be reached, the hardest last; trajectories in a gradient step, and how many may be imagined.
 PROBLEMS = {
     "bag": (
         {
             "problem": "bag",
             "bag": {"letters": 7, "size": 13, "needed": 7},
             "network": {"width": 128},
-            "training": {"rounds": 750, "draws": 32, "replay": 64, "updates": 2, "rate": 3e-3, "chunk": 25},
+            "training": {"rounds": 400, "draws": 8, "updates": 16, "exploration": 0.2, "dropout": 0.1, "chunk": 10},
         },
-        {
-            "total variation 0.5": ("total_variation", 0.5),
-            "total variation 0.3": ("total_variation", 0.3),
-            "60 % of modes": ("modes", 0.6),
-            "90 % of modes": ("modes", 0.9),
-        },
+        {"total variation 0.4": ("total_variation", 0.4), "total variation 0.3": ("total_variation", 0.3)},
+        (192, 128),
     ),
     "mis": (
         {
             "problem": "independent-set",
             "graph": {"vertices": 20, "density": 0.15, "beta": 2.0},
-            "training": {"rounds": 500, "draws": 16, "replay": 32, "updates": 2, "rate": 3e-3, "chunk": 10},
+            "training": {"rounds": 62, "draws": 4, "updates": 32, "potential_updates": 16, "chunk": 2},
         },
         {"total variation 0.1": ("total_variation", 0.1)},
+        (112, 64),
     ),
     "rna": (
         {
             "problem": "rna",
-            "rna": {"length": 14, "exponent": 8.0},
-            "training": {"rounds": 200, "draws": 16, "replay": 32, "updates": 4, "rate": 3e-3, "chunk": 5},
+            "rna": {"length": 14, "exponent": 32.0},
+            "training": {"rounds": 300, "draws": 4, "updates": 16, "potential_updates": 8, "chunk": 5},
         },
-        {"mean of best 100 above 0.70": ("top_mean", 0.70)},
+        {"mean of best 100 above 0.80": ("top_mean", 0.80), "mean of best 100 above 0.84": ("top_mean", 0.84)},
+        (64, 32),
     ),
 }
 
 
-def history(name, settings, method, seed):
+def settings_of(name, method, rate, *, quick):
+    """The training of a method for a problem."""
+    settings, _, (batch, imagined) = json.loads(json.dumps(PROBLEMS[name]))
+    training, imagined = settings["training"], imagined if METHODS[method][1] else 0
+    rounds = 2 * training["chunk"] if quick else int(training["rounds"] * PATIENCE.get(method, 1))
+    training |= {
+        "rounds": rounds,
+        "rate": rate,
+        "imagined": imagined,
+        "replay": batch - imagined - training["draws"],
+    }
+    return settings
+
+
+def history(method, settings, seed):
     """The columns of one training."""
     config = experiment.check(build(experiment.Config, settings))
     prepared = experiment.prepare(config)
-    process = trainer(prepared, {}, method, seed)
+    process = trainer(prepared, {}, METHODS[method][0], seed)
     carry, began = process.begin(jax.random.key(seed)), time.perf_counter()
     while not process.finished(carry):
         carry, _ = process.advance(carry)
@@ -102,37 +128,62 @@ def spread(values):
     return f"{known.mean():.4g}{error}{rest}"
 
 
-def at_least(runs, paid):
-    """Where a method never got to the goal: all it paid by what led paid, smallest over the seeds in which led got there."""
-    bounds = [run["calls"][-1] / value for run, value in zip(runs, paid, strict=False) if np.isfinite(value)]
-    return f"more than {min(bounds):.3g} ({len(bounds)} of {len(paid)})" if bounds else "not reached"
+def times(name, method, paid, runs):
+    """Energies of a method by those of the first, seed by seed; where it never got to the goal, by all that it paid."""
+    if np.isfinite(paid[method]).any():
+        return spread(np.array(paid[method]) / np.array(paid[FIRST]))
+    bounds = [run["calls"][-1] / value for run, value in zip(runs, paid[FIRST], strict=True) if np.isfinite(value)]
+    return f"more than {min(bounds):.3g} ({len(bounds)} of {len(paid[FIRST])})" if bounds else "not reached"
 
 
-def table(found, goals):
-    """Rows of the table, and ratios of energies to those of learned decompositions, seed by seed."""
+def best_rate(runs, goal):
+    """Of trainings by rate the one that paid least for the goal; where none got there, the one that came nearest."""
+    column, limit = goal
+    sign = 1.0 if column == "total_variation" else -1.0
+
+    def order(rate):
+        value = to_goal(runs[rate], column, limit)
+        return (value if np.isfinite(value) else np.inf, sign * runs[rate][column][-1])
+
+    return min(runs, key=order)
+
+
+def at_energies(run, column, paid):
+    """What a training had after so many energies."""
+    return run[column][int(np.searchsorted(run["calls"], paid, side="right")) - 1]
+
+
+def table(found, rates):
+    """Rows of the table, and ratios of energies to those of the first method, seed by seed."""
     rows, ratios = [], {}
-    for name in found:
-        for words, (column, limit) in goals[name].items():
-            paid = {
-                m: [to_goal(run, column, limit) for run in runs] for m, runs in found[name].items() if m != "uniform"
-            }
+    for name, methods in found.items():
+        settings, goals, _ = PROBLEMS[name]
+        equal = settings["training"]["rounds"] * settings["training"]["draws"]
+        for words, (column, limit) in goals.items():
+            paid = {m: [to_goal(run, column, limit) for run in runs] for m, runs in methods.items() if m != "uniform"}
             for method, values in paid.items():
-                ratio = np.array(values) / np.array(paid["led"])
-                ratios[f"{name}, {words}, {method}"] = ratio.tolist()
-                last = spread([run[column][-1] for run in found[name][method]])
-                per = np.mean([run["calls"][-1] / run["trajectories"][-1] for run in found[name][method]])
-                times = spread(ratio) if np.isfinite(values).any() else at_least(found[name][method], paid["led"])
-                rows.append([name, method, words, f"{per:.3g}", spread(values), times, last])
-        if "uniform" in found[name]:
-            for column in ("top_mean", "modes"):
+                runs = methods[method]
+                ratios[f"{name}, {words}, {method}"] = (np.array(values) / np.array(paid[FIRST])).tolist()
+                last = spread([at_energies(run, column, equal) for run in runs])
                 rows.append(
-                    [name, "uniform", column, "1", "", "", spread([run[column] for run in found[name]["uniform"]])]
+                    [
+                        name,
+                        method,
+                        f"{rates[name][method]:g}",
+                        words,
+                        spread(values),
+                        times(name, method, paid, runs),
+                        f"{last} after {equal}",
+                    ]
                 )
-                rows += [
-                    [name, method, column, "", "", "", spread([run[column][-1] for run in runs])]
-                    for method, runs in found[name].items()
-                    if method != "uniform"
-                ]
+        if "uniform" in methods:
+            top, many = ([run[column] for run in methods["uniform"]] for column in ("top_mean", "modes"))
+            rows.append([name, "uniform", "", "mean of best 100", "", "", f"{spread(top)} after {equal}"])
+            rows.append([name, "uniform", "", "good words met", "", "", f"{spread(many)} after {equal}"])
+            for method, runs in methods.items():
+                if method != "uniform":
+                    many = spread([at_energies(run, "modes", equal) for run in runs])
+                    rows.append([name, method, "", "good words met", "", "", f"{many} after {equal}"])
     return rows, ratios
 
 
@@ -140,62 +191,60 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--problems", default=",".join(PROBLEMS))
-    parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--start", type=int, default=0, help="the first of the seeds")
     parser.add_argument(
         "--keep", action="store_true", help="trainings are kept in FOLDER, and nothing is written to results/"
     )
     parser.add_argument("--work", type=Path, default=Path(".cache/gflownet_objectives"))
     arguments = parser.parse_args()
-    seeds, work = (1 if arguments.quick else arguments.seeds), arguments.work
-    work.mkdir(parents=True, exist_ok=True)
-    found = {}
-    for seed in range(arguments.start, seeds):
-        for name in arguments.problems.split(","):
-            settings = json.loads(json.dumps(PROBLEMS[name][0]))
-            if arguments.quick:
-                settings["training"] |= {"rounds": 2 * settings["training"]["chunk"]}
-            for method in arguments.methods.split(","):
-                rounds = int(settings["training"]["rounds"] * PATIENCE.get(method, 1))
-                chosen = settings | {"training": settings["training"] | {"rounds": rounds}}
-                path = work / f"{'quick-' if arguments.quick else ''}{name}-{method}-{seed}.json"
-                if not path.exists():
-                    path.write_text(json.dumps(history(name, chosen, method, seed)))
-                    print(path.stem, json.loads(path.read_text())["seconds"], flush=True)
-                found.setdefault(name, {}).setdefault(method, []).append(json.loads(path.read_text()))
+    quick, found, rates = arguments.quick, {}, {}
+
+    def run(name, method, rate, seed):
+        pieces = Pieces(None if quick else arguments.work / f"{name}-{method.replace(', ', '-')}-{rate:g}-{seed}.json")
+        return pieces.get("history", lambda: history(method, settings_of(name, method, rate, quick=quick), seed))
+
+    for name in arguments.problems.split(","):
+        settings, goals, _ = PROBLEMS[name]
+        hardest, rates[name] = list(goals.values())[-1], {}
+        for method in METHODS:
+            tried = {rate: run(name, method, rate, TUNING) for rate in (RATES[:1] if quick else RATES)}
+            rates[name][method] = best_rate(tried, hardest)
+        for seed in range(1 if quick else arguments.seeds):
+            for method, rate in rates[name].items():
+                found.setdefault(name, {}).setdefault(method, []).append(run(name, method, rate, seed))
             if name == "rna":
                 calls = settings["training"]["rounds"] * settings["training"]["draws"]
                 found[name].setdefault("uniform", []).append(uniform(settings, calls, seed))
-    if arguments.keep:
-        return
-    rows, ratios = table(found, {name: PROBLEMS[name][1] for name in found})
+    rows, ratios = table(found, rates)
     print(*rows, sep="\n")
-    if arguments.quick:
+    if quick or arguments.keep:
         return
-    some = arguments.methods != ",".join(METHODS)
     record(
-        "gflownet_led_db" if some else "gflownet_objectives",
-        title="Energies that losses of generative flow networks need" + (", with more patience" if some else ""),
+        "gflownet_objectives",
+        title="Energies that losses of generative flow networks need",
         columns=[
             "problem",
             "method",
+            "rate",
             "goal",
-            "energies per object",
             "energies to the goal",
-            "times those of led",
-            "at the end",
+            f"times those of {FIRST}",
+            "at equal energies",
         ],
         rows=rows,
         notes=[
-            f"{seeds} seeds; the same seed is the same start for all methods. Errors are standard errors over seeds.",
-            "led, led-subtb: learned potentials with detailed and subtrajectory balance; fl: detailed balance, looking ahead; subtb, db: energies at the end only.",
+            f"{arguments.seeds} seeds; the same seed is the same start for all methods. Errors are standard errors over seeds.",
+            "led, led-subtb: learned potentials with detailed and subtrajectory balance; imagined: flows learn from unpaid trajectories too; "
+            "fl: detailed balance, looking ahead; subtb, db: energies at the end only.",
+            "All methods pay one energy per object, fl one per step (13 for bags, 14 for words).",
+            f"Rates: the better of {' and '.join(f'{rate:g}' for rate in RATES)} for each method, chosen on another seed by the hardest goal.",
             "Ratios are of seeds with each other, of those where both reached the goal. More than: never reached; all that was paid, by what "
-            "led paid, smallest over the seeds where led reached it.",
-            "fl draws as many objects as the others and pays for every step of each.",
+            "the first paid, smallest over the seeds where that reached it.",
             f"db is given {PATIENCE['db']} times as many rounds; the rate of every method falls by a cosine over all its rounds.",
+            f"Good words are better than 95 % of random ones. Settings: {json.dumps({name: p[0] for name, p in PROBLEMS.items()})}; "
+            f"trajectories per gradient step, and of these imagined: {json.dumps({name: p[2] for name, p in PROBLEMS.items()})}.",
         ],
-        data={"histories": found, "ratios": ratios, "settings": {name: PROBLEMS[name][0] for name in found}},
+        data={"histories": found, "ratios": ratios, "rates": rates},
     )
 
 

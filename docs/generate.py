@@ -212,7 +212,6 @@ def law_by_energies(data: dict) -> str:
 #: Results that have a figure, drawn from their ``data``.
 FIGURES: dict[str, Callable[[dict], str]] = {
     "flow_perturbation_cost": cost_by_dimension,
-    "gflownet_led_db": law_by_energies,
     "gflownet_objectives": law_by_energies,
     "liquid_scaling": cost_by_size,
     "steerable_alanine": delta_f_by_temperature,
