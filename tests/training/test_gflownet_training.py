@@ -14,7 +14,7 @@ from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets.enumeration import enumerate_states
 from heatbath.models.gflownets.environments import Bag, Hypergrid
 from heatbath.models.gflownets.network import GFlowNet
-from heatbath.models.gflownets.rollout import forward_many
+from heatbath.models.gflownets.rollout import forward_many, forward_noted
 from heatbath.targets.sets import BagReward, GridReward
 from heatbath.training.flat import factors, flattened, unflattened
 from heatbath.training.gflownet_packing import program, sizes
@@ -191,6 +191,45 @@ def test_losses_of_trajectories_of_different_lengths(balance, decomposition):
     assert len(used) > 1
     short = jax.vmap(lambda p, u: objective.of_path(jax.random.key(1), net, p, u)[0])(*_cut(batch, 4)[:2])
     assert not np.allclose(jnp.mean(short), one[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("balance", "decomposition"), [("tb", "none"), ("db", "learned"), ("subtb", "forward-looking")]
+)
+@pytest.mark.parametrize("rows", [0, 16])
+def test_what_was_computed_while_drawing_is_not_computed_again(balance, decomposition, rows):
+    """The same trajectories, loss and gradient with the layers that were noted as without; other layers have others."""
+    process = training((2, 3, 2), balance=balance, decomposition=decomposition, replay=0, updates=1, depth=2)
+    if rows:
+        net = GFlowNet.create(jax.random.key(1), process.model.environment, width=8, depth=2, memory_rows=rows)
+        process = eqx.tree_at(lambda p: p.model, process, net)
+    assert process._learns_once
+    for other in (
+        {"replay": 1},
+        {"updates": 2},
+        {"replay": 0, "updates": 1, "imagined": 1, "decomposition": "learned"},
+    ):
+        assert not training((2, 3, 2), **other)._learns_once
+    net, keys = process.model, jax.random.split(jax.random.key(2), 5)
+    paths, known = forward_noted(keys, net, 0.2)
+    for one, other in zip(paths, forward_many(keys, lambda number: net, 0.2), strict=True):
+        np.testing.assert_array_equal(one, other)
+    energies = jax.vmap(lambda path: process.objective.energies(net.environment, path))(paths)
+    batch = Memory(paths, energies, jnp.zeros(5, jnp.int32))
+    params, rest = eqx.partition(net, trainable(net))
+
+    def slope(known):
+        def loss(params):
+            flow, potential, _ = process.loss(jax.random.key(3), eqx.combine(params, rest), batch, known=known)
+            return flow + potential
+
+        return jax.value_and_grad(loss)(params)
+
+    expected = jax.tree.leaves(slope(None))
+    for one, other in zip(jax.tree.leaves(slope(known)), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    stale = jax.tree.leaves(slope(jax.tree.map(lambda leaf: leaf + 0.1, known)))
+    assert not all(np.allclose(one, other, rtol=1e-2, atol=1e-3) for one, other in zip(stale, expected, strict=True))
 
 
 @pytest.mark.parametrize("balance", ["db", "tb", "subtb"])

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets.environment import Environment
+from heatbath.models.gflownets.recalled import Layers, activation, layers, recalled
 
 
 class Heads(NamedTuple):
@@ -93,7 +94,7 @@ class GFlowNet(eqx.Module):
         size = int(environment.features(environment.initial()).shape[0])
         out = environment.actions + environment.ways_back + 1
         key_body, key_potentials = jax.random.split(key)
-        options = {"width_size": width, "depth": depth, "activation": jax.nn.leaky_relu, "dtype": jnp.float32}
+        options = {"width_size": width, "depth": depth, "activation": activation, "dtype": jnp.float32}
         body = eqx.nn.MLP(size, out, key=key_body, **options)
         potentials = eqx.nn.MLP(size, environment.actions, key=key_potentials, **options)
         log_z_array, memories = jnp.asarray(log_z, jnp.float32), [None, None]
@@ -101,10 +102,19 @@ class GFlowNet(eqx.Module):
             memories = [StateMemory.create(memory_rows, size, environment) for size in (out, environment.actions)]
         return GFlowNet(environment, body, potentials, log_z_array, learned_back, *memories)
 
-    def heads(self, state: Int[Array, " k"]) -> Heads:
-        """Everything about one state. Labels that are not allowed have log probability -inf."""
+    def layers(self, state: Int[Array, " k"]) -> Layers:
+        """The layers of ``body`` at one state."""
+        return layers(self.body, self.environment.features(state))
+
+    def recalled(self, states: Int[Array, "n k"], known: Layers) -> Float[Array, "n out"]:
+        """What ``body`` says of many states, whose ``layers`` are known; with its gradient."""
+        return recalled(self.body, jax.vmap(self.environment.features)(states), known)
+
+    def heads(self, state: Int[Array, " k"], said: Float[Array, " out"] | None = None) -> Heads:
+        """Everything about one state. Labels that are not allowed have log probability -inf. ``said``: what ``body`` says."""
         env, features = self.environment, self.environment.features(state)
-        out = self.body(features) if self.memory is None else self.body(features) + self.memory(env, state)
+        out = self.body(features) if said is None else said
+        out = out if self.memory is None else out + self.memory(env, state)
         potential = self.potentials(features)
         if self.potential_memory is not None:
             potential = potential + self.potential_memory(env, state)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from heatbath.models.gflownets.environment import Environment
+from heatbath.models.gflownets.recalled import Layers
 
 
 class Trajectory(NamedTuple):
@@ -53,8 +54,11 @@ def _action(net: Any, exploration: Any, state: Array, u: Array) -> Array:
     """The action whose part of [0, 1) holds ``u``: actions are laid end to end, each as long as it is likely. One of the allowed
     ones whatever is rounded; any in a finished state.
     """
-    allowed = net.environment.allowed(state)
-    likely = jnp.exp(net.heads(state).log_forward)
+    return _chosen(net.environment.allowed(state), net.heads(state).log_forward, exploration, u)
+
+
+def _chosen(allowed: Array, log_forward: Array, exploration: Any, u: Array) -> Array:
+    likely = jnp.exp(log_forward)
     if not isinstance(exploration, float) or exploration > 0:
         even = allowed / jnp.maximum(jnp.sum(allowed), 1)
         likely = (1 - exploration) * likely + exploration * even.astype(likely.dtype)
@@ -84,30 +88,52 @@ def forward_many(
     numbers = jnp.arange(count)
     first = jax.vmap(lambda number: net_of(number).environment.initial())(numbers)
     if env.shortest == env.longest:
-        return _even(keys, net_of, exploration, first, env.longest)
+        look = lambda number, state: (net_of(number).heads(state), ())  # noqa: E731
+        return _even(keys, net_of, exploration, first, look)[0]
     states, actions, valid = _uneven(keys, net_of, exploration, first, env.longest)
     of_path = jax.vmap(lambda number, state, action: net_of(number).environment.way_of(state, action), (None, 0, 0))
     return Trajectory(states, actions, jax.vmap(of_path)(numbers, states[:, :-1], actions), valid)
 
 
-def _even(keys: Array, net_of: Callable[[Any], Any], exploration: Any, first: Array, longest: int) -> Trajectory:
-    """All trajectories are equally long: none has ended before the others."""
+def forward_noted(
+    keys: Key[Array, " n"], net: Any, exploration: Float[Array, ""] | float = 0.0
+) -> tuple[Trajectory, Layers]:
+    """``forward`` for every key where all paths are equally long, with the layers (T, n, width) of the perceptron at all states
+    but the last; they are large, and stay in the order in which they were made.
+    """
+    env = net.environment
+
+    def look(number, state):
+        layers = net.layers(state)
+        return net.heads(state, layers[-1]), layers
+
+    first = jnp.broadcast_to(env.initial(), (keys.shape[0], *env.initial().shape))
+    return _even(keys, lambda number: net, exploration, first, look)
+
+
+def _even(
+    keys: Array, net_of: Callable[[Any], Any], exploration: Any, first: Array, look: Callable[[Any, Array], Any]
+) -> tuple[Trajectory, Any]:
+    """All trajectories are equally long: none has ended before the others. ``look(number, state)``: what the network of a
+    trajectory says, and what is worth noting besides, which is returned with steps first.
+    """
 
     def of_one(number, state, u):
-        net = net_of(number)
-        action = _action(net, exploration, state, u)
-        new = net.environment.step(state, action)
-        return new, action, net.environment.way_of(state, action)
+        env = net_of(number).environment
+        heads, note = look(number, state)
+        action = _chosen(env.allowed(state), heads.log_forward, exploration, u)
+        return env.step(state, action), action, env.way_of(state, action), note
 
     def step(states, us):
-        new, actions, ways = jax.vmap(of_one)(jnp.arange(len(keys)), states, us)
-        return new, (new, actions, ways)
+        new, *rest = jax.vmap(of_one)(jnp.arange(len(keys)), states, us)
+        return new, (new, *rest)
 
+    longest = net_of(jnp.zeros((), jnp.int32)).environment.longest
     us = jax.vmap(jax.vmap(_uniform, (0, None)), (None, 0))(keys, jnp.arange(longest))
-    _, (states, actions, ways) = jax.lax.scan(step, first, us)
+    _, (states, actions, ways, notes) = jax.lax.scan(step, first, us)
     states = jnp.concatenate([first[None], states])
     states, actions, ways = (jnp.moveaxis(leaf, 0, 1) for leaf in (states, actions, ways))
-    return Trajectory(states, actions, ways, jnp.ones(actions.shape, bool))
+    return Trajectory(states, actions, ways, jnp.ones(actions.shape, bool)), notes
 
 
 def _uneven(

@@ -101,12 +101,12 @@ class FlowBalance(Objective):
         return self.of_numbers(key, model.log_z, said, path, energies)
 
     def of_state(
-        self, model: PyTree, state: Int[Array, " k"], action: Int[Array, ""], way: Int[Array, ""]
+        self, model: PyTree, state: Int[Array, " k"], action: Int[Array, ""], way: Int[Array, ""], *said: Array
     ) -> Float[Array, " 4"]:
         """All that a loss wants to know of one state: log probability of the action taken from it, and of the way back to where
-        it was reached from, its log flow, and the potential of the action.
+        it was reached from, its log flow, and the potential of the action. ``said``: for ``model.heads``, where it is known.
         """
-        heads = model.heads(state)
+        heads = model.heads(state, *said)
         # Potentials that nobody uses are left out here, since their gradients of zero would cost as much as any.
         potential = heads.potential[action] if self.decomposition == "learned" else jnp.zeros_like(heads.log_flow)
         return jnp.stack([heads.log_forward[action], heads.log_back[way], heads.log_flow, potential])
