@@ -186,7 +186,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "network": {"width": 32, "depth": 1, "memory_rows": 2**17},
             "training": {
                 "seeds": 5,
-                "rounds": 5000,
+                "rounds": 8000,
                 "draws": 256,
                 "replay": 256,
                 "remembered": 65_536,
