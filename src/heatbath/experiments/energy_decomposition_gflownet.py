@@ -5,7 +5,8 @@ law of its network wherever all objects can be listed, and ``draws`` of the firs
 The results put total variation by energy calls of all methods side by side.
 
 Method: arXiv 2310.03301. Where this differs: the boundary F(x) = 1 holds at every end; replayed trajectories are those that were
-drawn; modes of bags are bags, not strings; terminal laws are computed by dynamic programming, not from samples.
+drawn; flows may learn from imagined trajectories, which are not paid for (``training.imagined``); modes of bags are bags, not
+strings; terminal laws are computed by dynamic programming, not from samples.
 """
 
 import dataclasses
