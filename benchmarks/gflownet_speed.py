@@ -235,8 +235,8 @@ def rows_of_rates(pieces, kind, sides, arguments, peak):
             continue
         for task, passes in (
             ("sampling", 1),
-            ("training", 4),
-        ):  # a training samples, and goes forth and back through the network
+            ("training", 3),
+        ):  # the least a training needs: it samples, and goes back through the network; twice as much on the way back
             base = np.array([measured[task] for measured in found["heatbath"]])
             work = passes * operations(kind, width, np.mean([measured["steps"] for measured in found["heatbath"]]))
             for name, several in found.items():
@@ -351,8 +351,8 @@ def main():
             f"Rates: grids of 16^4 points, bags of 13 of 7 letters, words of 8 of 4 letters (appended); perceptrons of two hidden layers, "
             f"trajectory balance; trajectories per second of processor time, one thread, medians of {arguments.repeats} rounds in turn. "
             "All steps of training are taken, with a rate of 1e-9, so that everyone's policy stays the even one and its paths equally long.",
-            "Of the matrix products' rate: the operations of the dense layers at the states of a trajectory, once for sampling and four "
-            "times for training, by the rate of square products of that width "
+            "Of the matrix products' rate: the operations of the dense layers at the states of a trajectory, once for sampling and three "
+            "times for training (drawn, and twice on the way back; a second way forth is not counted), by the rate of square products of that width "
             f"({', '.join(f'{width}: {value / 1e9:.0f}e9 per second' for width, value in peak.items())}). Nothing that multiplies "
             "these layers can be faster than 100 %.",
             "Seconds to the law: processor seconds of training until the total variation between the policy's law and the exact one is "
