@@ -128,7 +128,7 @@ def spread(values):
     return f"{known.mean():.4g}{error}{rest}"
 
 
-def times(name, method, paid, runs):
+def times(method, paid, runs):
     """Energies of a method by those of the first, seed by seed; where it never got to the goal, by all that it paid."""
     if np.isfinite(paid[method]).any():
         return spread(np.array(paid[method]) / np.array(paid[FIRST]))
@@ -172,7 +172,7 @@ def table(found, rates):
                         f"{rates[name][method]:g}",
                         words,
                         spread(values),
-                        times(name, method, paid, runs),
+                        times(method, paid, runs),
                         f"{last} after {equal}",
                     ]
                 )

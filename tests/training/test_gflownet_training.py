@@ -202,8 +202,12 @@ def test_what_was_computed_while_drawing_is_not_computed_again(balance, decompos
     process = training((2, 3, 2), balance=balance, decomposition=decomposition, replay=0, updates=1, depth=2)
     if rows:
         net = GFlowNet.create(jax.random.key(1), process.model.environment, width=8, depth=2, memory_rows=rows)
-        process = eqx.tree_at(lambda p: p.model, process, net)
+        sizes = net.body.in_size, net.body.out_size, 8, 2
+        body = eqx.nn.MLP(*sizes, jnp.tanh, jnp.tanh, dtype=jnp.float32, key=jax.random.key(4))
+        process = eqx.tree_at(lambda p: p.model, process, eqx.tree_at(lambda n: n.body, net, body))
     assert process._learns_once
+    bare = eqx.nn.MLP(8, 8, 8, 1, use_bias=False, key=jax.random.key(0))
+    assert not eqx.tree_at(lambda p: p.model.body, process, bare)._learns_once
     for other in (
         {"replay": 1},
         {"updates": 2},
@@ -211,24 +215,24 @@ def test_what_was_computed_while_drawing_is_not_computed_again(balance, decompos
     ):
         assert not training((2, 3, 2), **other)._learns_once
     net, keys = process.model, jax.random.split(jax.random.key(2), 5)
-    paths, known = forward_noted(keys, net, 0.2)
+    paths, noted = forward_noted(keys, net, 0.2)
     for one, other in zip(paths, forward_many(keys, lambda number: net, 0.2), strict=True):
         np.testing.assert_array_equal(one, other)
     energies = jax.vmap(lambda path: process.objective.energies(net.environment, path))(paths)
     batch = Memory(paths, energies, jnp.zeros(5, jnp.int32))
     params, rest = eqx.partition(net, trainable(net))
 
-    def slope(known):
+    def slope(noted):
         def loss(params):
-            flow, potential, _ = process.loss(jax.random.key(3), eqx.combine(params, rest), batch, known=known)
+            flow, potential, _ = process.loss(jax.random.key(3), eqx.combine(params, rest), batch, noted=noted)
             return flow + potential
 
         return jax.value_and_grad(loss)(params)
 
     expected = jax.tree.leaves(slope(None))
-    for one, other in zip(jax.tree.leaves(slope(known)), expected, strict=True):
+    for one, other in zip(jax.tree.leaves(slope(noted)), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-    stale = jax.tree.leaves(slope(jax.tree.map(lambda leaf: leaf + 0.1, known)))
+    stale = jax.tree.leaves(slope(jax.tree.map(lambda leaf: leaf + 0.1, noted)))
     assert not all(np.allclose(one, other, rtol=1e-2, atol=1e-3) for one, other in zip(stale, expected, strict=True))
 
 

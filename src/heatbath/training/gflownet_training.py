@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from heatbath.errors import InvalidArgumentError
 from heatbath.models.gflownets.network import GFlowNet, log_even_back
-from heatbath.models.gflownets.recalled import Layers
+from heatbath.models.gflownets.noted import Layers, can_be_noted
 from heatbath.models.gflownets.rollout import Trajectory, forward, forward_many, forward_noted
 from heatbath.process import Chunk, Process
 from heatbath.random import named_key, step_key
@@ -207,14 +207,14 @@ class FlowTraining(Process):
         batch: Memory,
         size: int | None = None,
         imagined: int = 0,
-        known: Layers | None = None,
+        noted: Layers | None = None,
     ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
         """Mean loss of the flows and of the potentials over remembered trajectories, and what else is worth watching; the last
         ``imagined`` of them are not paid for.
 
         With a ``size`` the network is asked about that many states, which must be no fewer than the batch has. What comes after
         the last end of the batch is left out of sums over all parts of a path: steps are cut to the next of a few lengths, each
-        half the following one, so that nothing is compiled more than a few times. ``known``: the layers of the network's body at
+        half the following one, so that nothing is compiled more than a few times. ``noted``: the layers of the network's body at
         all states but the last, as ``forward_noted`` gives them.
         """
         paths = batch.paths
@@ -224,10 +224,10 @@ class FlowTraining(Process):
         held = (paths.states, *labels(paths))
         if self._ends_are_known(model):
             early = [leaf[:, :-1] for leaf in held]
-            if known is not None:
+            if noted is not None:
                 flat = lambda leaf: leaf.reshape(-1, leaf.shape[-1])  # noqa: E731
                 states = jnp.moveaxis(early[0], 0, 1)
-                said = model.recalled(flat(states), jax.tree.map(flat, known)).reshape(*states.shape[:2], -1)
+                said = model.said(flat(states), jax.tree.map(flat, noted)).reshape(*states.shape[:2], -1)
                 early.append(jnp.moveaxis(said, 0, 1))
             early = at_states(of_state, lengths - 1, None, contexts, *early)
             last = jax.vmap(partial(log_even_back, model.environment))(paths.states[:, -1], held[2][:, -1])
@@ -260,7 +260,8 @@ class FlowTraining(Process):
     def _learns_once(self) -> bool:
         """Whether gradient steps are on fresh trajectories alone, with the parameters that drew them: layers are known then."""
         alone = self.updates == 1 and self.replay == 0 and self.imagined == 0
-        return alone and isinstance(self.model, GFlowNet) and self._ends_are_known(self.model)
+        noted = isinstance(self.model, GFlowNet) and can_be_noted(self.model.body)
+        return alone and noted and self._ends_are_known(self.model)
 
     def _lengths(self) -> list[int]:
         """Numbers of steps for which the loss is compiled, in rising order; the last is the longest there is."""
@@ -288,9 +289,9 @@ def _rounds(training: FlowTraining, carry: FlowCarry):
 
     def one(carry, _):
         key = step_key(base, carry.round)
-        carry, fresh, known = _draw(training, carry, named_key(key, "draws"))
+        carry, fresh, noted = _draw(training, carry, named_key(key, "draws"))
         keys = jax.random.split(named_key(key, "flows"), training.updates)
-        carry, metrics = jax.lax.scan(lambda c, k: _learn(training, c, k, fresh, known), carry, keys)
+        carry, metrics = jax.lax.scan(lambda c, k: _learn(training, c, k, fresh, noted), carry, keys)
         if training.objective.decomposition == "learned" and training.potential_updates:
             keys = jax.random.split(named_key(key, "potentials"), training.potential_updates)
             carry, _ = jax.lax.scan(lambda c, k: (_learn_potentials(training, c, k), None), carry, keys)
@@ -336,16 +337,16 @@ def _draw(training: FlowTraining, carry: FlowCarry, key: Array) -> tuple[FlowCar
     objective, model = training.objective, _model(training, carry.params)
     if training._learns_once:
         contexts = jnp.zeros(objective.draws, jnp.int32)
-        paths, known = forward_noted(jax.random.split(key, objective.draws), model, objective.exploration)
+        paths, noted = forward_noted(jax.random.split(key, objective.draws), model, objective.exploration)
     else:
-        (paths, contexts), known = _trajectories(training, model, key, objective.draws), None
+        (paths, contexts), noted = _trajectories(training, model, key, objective.draws), None
     paid = lambda path, context: objective.energies(training._at(model, context).environment, path)  # noqa: E731
     energies = jax.vmap(paid)(paths, contexts)
     fresh = Memory(paths, energies, contexts)
     looks_ahead = objective.decomposition == "forward-looking"
     paid = jnp.sum(paths.valid, dtype=jnp.int32) if looks_ahead else jnp.asarray(objective.draws, jnp.int32)
     memory = jax.tree.map(lambda old, new: _remembered(training, carry.round, old, new), carry.memory, fresh)
-    return carry._replace(memory=memory, calls=carry.calls + paid), fresh, known
+    return carry._replace(memory=memory, calls=carry.calls + paid), fresh, noted
 
 
 def _remembered(training: FlowTraining, number: Array, old: Array, new: Array) -> Array:
@@ -383,7 +384,7 @@ def _joined(one: Memory, other: Memory) -> Memory:
 
 
 def _learn(
-    training: FlowTraining, carry: FlowCarry, key: Array, fresh: Memory, known: Layers | None
+    training: FlowTraining, carry: FlowCarry, key: Array, fresh: Memory, noted: Layers | None
 ) -> tuple[FlowCarry, dict[str, Array]]:
     """One step of flows and potentials on fresh, remembered and imagined trajectories."""
     batch = fresh
@@ -394,7 +395,7 @@ def _learn(
         batch = _joined(batch, _imagined(training, carry, named_key(key, "imagined")))
 
     def loss_of(parts, size):
-        flow, potential, metrics = training.loss(key, _combined(training, parts), batch, size, training.imagined, known)
+        flow, potential, metrics = training.loss(key, _combined(training, parts), batch, size, training.imagined, noted)
         return flow + potential, {"loss": flow, **metrics}
 
     gradient, metrics = training.slope(loss_of, _placed(training, carry.params), batch)

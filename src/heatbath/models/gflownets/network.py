@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from heatbath.errors import InvalidArgumentError
+from heatbath.models.gflownets import noted
 from heatbath.models.gflownets.environment import Environment
-from heatbath.models.gflownets.recalled import Layers, activation, layers, recalled
 
 
 class Heads(NamedTuple):
@@ -94,7 +94,7 @@ class GFlowNet(eqx.Module):
         size = int(environment.features(environment.initial()).shape[0])
         out = environment.actions + environment.ways_back + 1
         key_body, key_potentials = jax.random.split(key)
-        options = {"width_size": width, "depth": depth, "activation": activation, "dtype": jnp.float32}
+        options = {"width_size": width, "depth": depth, "activation": jax.nn.leaky_relu, "dtype": jnp.float32}
         body = eqx.nn.MLP(size, out, key=key_body, **options)
         potentials = eqx.nn.MLP(size, environment.actions, key=key_potentials, **options)
         log_z_array, memories = jnp.asarray(log_z, jnp.float32), [None, None]
@@ -102,13 +102,14 @@ class GFlowNet(eqx.Module):
             memories = [StateMemory.create(memory_rows, size, environment) for size in (out, environment.actions)]
         return GFlowNet(environment, body, potentials, log_z_array, learned_back, *memories)
 
-    def layers(self, state: Int[Array, " k"]) -> Layers:
-        """The layers of ``body`` at one state."""
-        return layers(self.body, self.environment.features(state))
+    def noted_heads(self, state: Int[Array, " k"]) -> tuple[Heads, noted.Layers]:
+        """Everything about one state, and the layers of ``body`` there."""
+        layers = noted.layers(self.body, self.environment.features(state))
+        return self.heads(state, noted.last(self.body, layers)), layers
 
-    def recalled(self, states: Int[Array, "n k"], known: Layers) -> Float[Array, "n out"]:
-        """What ``body`` says of many states, whose ``layers`` are known; with its gradient."""
-        return recalled(self.body, jax.vmap(self.environment.features)(states), known)
+    def said(self, states: Int[Array, "n k"], layers: noted.Layers) -> Float[Array, "n out"]:
+        """What ``body`` says of many states where its layers were noted; with its gradient."""
+        return noted.said(self.body, jax.vmap(self.environment.features)(states), layers)
 
     def heads(self, state: Int[Array, " k"], said: Float[Array, " out"] | None = None) -> Heads:
         """Everything about one state. Labels that are not allowed have log probability -inf. ``said``: what ``body`` says."""

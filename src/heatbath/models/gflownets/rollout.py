@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from heatbath.models.gflownets.environment import Environment
-from heatbath.models.gflownets.recalled import Layers
+from heatbath.models.gflownets.noted import Layers
 
 
 class Trajectory(NamedTuple):
@@ -102,13 +102,8 @@ def forward_noted(
     but the last; they are large, and stay in the order in which they were made.
     """
     env = net.environment
-
-    def look(number, state):
-        layers = net.layers(state)
-        return net.heads(state, layers[-1]), layers
-
     first = jnp.broadcast_to(env.initial(), (keys.shape[0], *env.initial().shape))
-    return _even(keys, lambda number: net, exploration, first, look)
+    return _even(keys, lambda number: net, exploration, first, lambda _, state: net.noted_heads(state))
 
 
 def _even(
